@@ -1,0 +1,1 @@
+//! The operator's view over a local socket: health, readiness, metrics and status.

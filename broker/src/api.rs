@@ -1,0 +1,1 @@
+//! The agent API: requests in, decisions made, answers out.

@@ -1,0 +1,1 @@
+//! Agent tokens: short-lived proof of who an agent is.

@@ -1,0 +1,1 @@
+//! The credentials as of now.

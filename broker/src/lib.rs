@@ -1,0 +1,25 @@
+//! The broker: holds its enclave's credentials in protected memory and serves each to the agent it belongs
+//! to, over a socket whose peer the kernel names.
+//!
+//! *Peer* says who is at the other end, *identity* proves it with tokens, *policy* decides, *keyring* holds,
+//! *upstream* fills it, *audit* remembers.
+#![deny(unsafe_code)]
+#![allow(dead_code, reason = "the modules are wired together by the server")]
+
+mod admin;
+mod api;
+mod audit;
+mod cli;
+mod clock;
+mod config;
+mod identity;
+mod keyring;
+mod listener;
+mod memory;
+mod metrics;
+mod peer;
+mod policy;
+mod sandbox;
+mod server;
+mod systemd;
+mod upstream;

@@ -1,0 +1,1 @@
+//! Sockets: how they are made, and how connections are let in.

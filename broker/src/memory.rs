@@ -1,0 +1,1 @@
+//! Protected memory for secret values.

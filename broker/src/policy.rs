@@ -1,0 +1,1 @@
+//! Which agent a peer is, and what it may have.

@@ -1,0 +1,23 @@
+//! The contract between dvx's programs: names, wire types, problems, addresses and limits.
+//!
+//! Nothing here does I/O. Text from a wire, a command line or a configuration file becomes one of these
+//! types in a single step, and what has such a type is valid.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod address;
+mod fingerprint;
+mod ids;
+mod origin;
+mod problem;
+mod secret;
+
+pub mod agent;
+pub mod limits;
+
+pub use address::{BrokerAddress, InvalidAddress};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use ids::{AgentName, EnclaveName, InvalidName, ProviderName, SecretName};
+pub use origin::{InvalidUrl, Origin, RemoteUrl};
+pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use secret::{InvalidToken, Secret, Token};
