@@ -79,17 +79,21 @@ mod tests {
         for text in ["unix:///run/dvx/broker.sock", "http://127.0.0.1:8471", "http://[::1]:8471"] {
             assert_eq!(text.parse::<BrokerAddress>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "http://localhost:1/".parse::<BrokerAddress>().unwrap().to_string(),
-            "http://127.0.0.1:1"
-        );
+        assert_eq!("http://localhost:1/".parse::<BrokerAddress>().unwrap().to_string(), "http://127.0.0.1:1");
     }
 
     #[test]
     fn nothing_else_is_an_address() {
-        for bad in
-            ["", "/run/x", "unix://", "unix:///", "unix://rel", "https://127.0.0.1:1", "http://127.0.0.1", "http://a:1"]
-        {
+        for bad in [
+            "",
+            "/run/x",
+            "unix://",
+            "unix:///",
+            "unix://rel",
+            "https://127.0.0.1:1",
+            "http://127.0.0.1",
+            "http://a:1",
+        ] {
             assert!(matches!(bad.parse::<BrokerAddress>(), Err(InvalidAddress::Form(_))), "{bad:?}");
         }
         for bad in ["http://10.0.0.1:80", "http://0.0.0.0:80", "http://[::]:80"] {

@@ -316,8 +316,17 @@ mod tests {
     #[test]
     fn paths_are_taken_as_they_stand() {
         for path in [
-            "", "/", "/v1/agent", "/v1/agent/", "/v1/agent/credentials/", "//v1/agent/whoami", "/v1/agent/whoami/",
-            "/v1/agent/../agent/whoami", "/v1/agent/credentials/a/b", "/v1/agent/secrets/a/b", "/V1/agent/whoami",
+            "",
+            "/",
+            "/v1/agent",
+            "/v1/agent/",
+            "/v1/agent/credentials/",
+            "//v1/agent/whoami",
+            "/v1/agent/whoami/",
+            "/v1/agent/../agent/whoami",
+            "/v1/agent/credentials/a/b",
+            "/v1/agent/secrets/a/b",
+            "/V1/agent/whoami",
         ] {
             let route = Route::at(path);
             assert!(matches!(route, None | Some(Route::Credential(None))), "{path}: {route:?}");

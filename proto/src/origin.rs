@@ -100,7 +100,9 @@ impl RemoteUrl {
             return false;
         }
         let prefix = self.path.trim_start_matches('/');
-        path.trim_start_matches('/').strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.trim_start_matches('/')
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -223,8 +225,21 @@ mod tests {
     #[test]
     fn hosts_that_are_not_plain_names_are_refused() {
         for host in [
-            "", ".", "gitlab.com.", "a..b", "gitlab.com@evil.example", "u:p@gitlab.com", "gitlab.com/x", "a b",
-            "gitlab.com\r", "gitlab.com\n", "gitlab.com\0", "gitläb.com", "[::1", "[::1]x", "[fe80::1%25eth0]",
+            "",
+            ".",
+            "gitlab.com.",
+            "a..b",
+            "gitlab.com@evil.example",
+            "u:p@gitlab.com",
+            "gitlab.com/x",
+            "a b",
+            "gitlab.com\r",
+            "gitlab.com\n",
+            "gitlab.com\0",
+            "gitläb.com",
+            "[::1",
+            "[::1]x",
+            "[fe80::1%25eth0]",
         ] {
             assert!(origin("https", host).is_err(), "{host:?}");
         }
@@ -236,9 +251,11 @@ mod tests {
     #[test]
     fn an_instance_covers_its_own_origin_exactly() {
         let instance: RemoteUrl = "https://gitlab.com/".parse().unwrap();
-        let covers = |host: &str| instance.covers(&Origin::from_protocol_and_host("https", host).unwrap(), None);
+        let covers =
+            |host: &str| instance.covers(&Origin::from_protocol_and_host("https", host).unwrap(), None);
         assert!(covers("gitlab.com") && covers("GITLAB.com:443"));
-        for other in ["gitlab.evil.example", "evil-gitlab.com", "gitlab.com.evil.example", "gitlab.com:8443"] {
+        for other in ["gitlab.evil.example", "evil-gitlab.com", "gitlab.com.evil.example", "gitlab.com:8443"]
+        {
             assert!(!covers(other), "{other}");
         }
     }
