@@ -1,1 +1,90 @@
-//! Who is at the other end of a connection, as the kernel says.
+//! Who is at the other end of a connection, as the kernel tells it.
+//!
+//! Everything is read once, when the connection is accepted. What could not be proved stays unknown, and a
+//! rule that asks for it does not match: see [`Rules::agent_for`](crate::policy::Rules::agent_for).
+
+use std::sync::Arc;
+
+use dvx_proto::agent::Transport;
+
+/// What the kernel proved about a peer.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerFacts {
+    pub(crate) transport: Transport,
+    /// On a Unix socket the user that connected; on TCP the one that made the peer's socket.
+    pub(crate) uid: u32,
+    /// The primary group. Nothing tells it for TCP.
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Groups,
+    /// For the record only: numbers are reused. Nothing tells it for TCP.
+    pub(crate) pid: Option<u32>,
+    /// The path of the peer's control group in the cgroup v2 hierarchy.
+    pub(crate) cgroup: Option<Arc<str>>,
+    pub(crate) namespace: PidNamespace,
+    /// The inode of the peer's socket, which leads to the processes that hold it. TCP only.
+    pub(crate) socket: Option<u32>,
+}
+
+/// The user that stands for all those that have no number in this user namespace (`DEFAULT_OVERFLOWUID` in
+/// the kernel's `highuid.h`). It is nobody's.
+pub(crate) const OVERFLOW_UID: u32 = 65534;
+
+/// Whether a peer's process lives among ours. A root in another pid namespace is the root of a container.
+/// It is looked up for uid 0 alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PidNamespace {
+    /// The peer is in the broker's namespace itself.
+    Ours,
+    /// It is in a nested one.
+    Nested,
+    /// Nobody looked, or this kernel cannot tell.
+    Unknown,
+}
+
+/// The groups that a peer is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// Nothing tells them.
+    Unknown,
+    /// All of them, in the connection's own memory: the usual case costs no allocation.
+    Few { list: [u32; Groups::INLINE], length: usize },
+    /// All of them.
+    Many(Box<[u32]>),
+}
+
+impl Groups {
+    /// Most users are in a handful of groups.
+    pub(crate) const INLINE: usize = 8;
+
+    /// The list, if it is known.
+    pub(crate) fn known(&self) -> Option<&[u32]> {
+        match self {
+            Self::Unknown => None,
+            Self::Few { list, length } => list.get(..*length),
+            Self::Many(list) => Some(list),
+        }
+    }
+}
+
+impl From<&[u32]> for Groups {
+    fn from(groups: &[u32]) -> Self {
+        let mut list = [0; Self::INLINE];
+        match list.get_mut(..groups.len()) {
+            Some(start) => {
+                start.copy_from_slice(groups);
+                Self::Few { list, length: groups.len() }
+            }
+            None => Self::Many(groups.into()),
+        }
+    }
+}
+
+impl PeerFacts {
+    /// Whether the peer is in a group, if that is known.
+    pub(crate) fn in_group(&self, gid: u32) -> Option<bool> {
+        if self.gid == Some(gid) {
+            return Some(true);
+        }
+        self.groups.known().map(|groups| groups.contains(&gid))
+    }
+}

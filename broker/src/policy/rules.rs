@@ -1,0 +1,190 @@
+//! Which agent a peer is.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use dvx_proto::AgentName;
+use dvx_proto::agent::Transport;
+use thiserror::Error;
+
+use super::selector::{CgroupPath, UnitName};
+use crate::peer::{OVERFLOW_UID, PeerFacts, PidNamespace};
+
+/// How to know an agent: its user, and selectors that must all match where they are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentRule {
+    pub(crate) name: AgentName,
+    pub(crate) uid: u32,
+    /// Any of the peer's groups.
+    pub(crate) gid: Option<u32>,
+    pub(crate) unit: Option<UnitName>,
+    pub(crate) cgroup: Option<CgroupPath>,
+}
+
+/// Rules of which at most one matches any peer.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// Those of one user lie together.
+    rules: Box<[AgentRule]>,
+    by_uid: HashMap<u32, Range<usize>>,
+}
+
+/// Why rules cannot be in force together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum RuleError {
+    #[error(
+        "agents {first} and {second} both match uid {uid}; give each a unit or a cgroup that the other's \
+         excludes"
+    )]
+    Overlap { first: AgentName, second: AgentName, uid: u32 },
+    #[error("agent {name} is there twice")]
+    Duplicate { name: AgentName },
+    #[error("agent {name}: uid {uid} is nobody's, the kernel shows it for users that it cannot name")]
+    Nobody { name: AgentName, uid: u32 },
+}
+
+/// Why a peer is nobody's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NoMatch {
+    #[error("no agent has this uid")]
+    Uid,
+    #[error("uid 0 in another pid namespace is not this machine's root")]
+    NestedRoot,
+    #[error("uid 0 could be a container's: its pid namespace is not known")]
+    UnprovenRoot,
+    #[error("the agent of this uid needs a group that the peer is not in")]
+    Group,
+    #[error("the agent of this uid needs a group, and the peer's are not known")]
+    UnknownGroups,
+    #[error("the agent of this uid is another unit")]
+    Unit,
+    #[error("the agent of this uid is in another cgroup")]
+    Cgroup,
+    #[error("the agent of this uid needs a unit or a cgroup, and the peer's is not known")]
+    UnknownCgroup,
+}
+
+impl Rules {
+    /// Puts rules into force together, or says all that is in the way.
+    pub(crate) fn new(mut rules: Vec<AgentRule>) -> Result<Self, Vec<RuleError>> {
+        // Stable: of two rules that overlap, the error names the earlier one first.
+        rules.sort_by_key(|rule| rule.uid);
+        let errors = conflicts(&rules);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut by_uid: HashMap<u32, Range<usize>> = HashMap::with_capacity(rules.len());
+        for (index, rule) in rules.iter().enumerate() {
+            by_uid.entry(rule.uid).or_insert(index..index).end = index + 1;
+        }
+        Ok(Self { rules: rules.into(), by_uid })
+    }
+
+    /// The one agent that a peer is.
+    pub(crate) fn agent_for(&self, facts: &PeerFacts) -> Result<&AgentRule, NoMatch> {
+        let rules = self.of_uid(facts.uid);
+        if rules.is_empty() || facts.uid == OVERFLOW_UID {
+            return Err(NoMatch::Uid);
+        }
+        if facts.uid == 0 {
+            match facts.namespace {
+                PidNamespace::Ours => {}
+                PidNamespace::Nested => return Err(NoMatch::NestedRoot),
+                PidNamespace::Unknown => return Err(NoMatch::UnprovenRoot),
+            }
+        }
+        let mut refusal = NoMatch::Uid;
+        for rule in rules {
+            match rule.admits(facts) {
+                Ok(()) => return Ok(rule),
+                Err(reason) => refusal = reason,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Whether any rule is about this user. Peers of other users need no more looking into.
+    pub(crate) fn mentions(&self, uid: u32) -> bool {
+        self.by_uid.contains_key(&uid)
+    }
+
+    /// Whether [`agent_for`](Self::agent_for) can only say yes after a look at the peer's processes
+    /// ([`peer::owner`](crate::peer::owner)), since the kernel tells less of a TCP peer.
+    pub(crate) fn needs_owner(&self, facts: &PeerFacts) -> bool {
+        match facts.transport {
+            Transport::Unix => false,
+            Transport::Tcp => self.of_uid(facts.uid).iter().any(|rule| rule.gid.is_some() || rule.uid == 0),
+        }
+    }
+
+    /// Every rule.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &AgentRule> {
+        self.rules.iter()
+    }
+
+    fn of_uid(&self, uid: u32) -> &[AgentRule] {
+        self.by_uid.get(&uid).and_then(|range| self.rules.get(range.clone())).unwrap_or_default()
+    }
+}
+
+impl AgentRule {
+    /// Whether every selector matches. What is not known does not match.
+    fn admits(&self, facts: &PeerFacts) -> Result<(), NoMatch> {
+        if let Some(gid) = self.gid {
+            match facts.in_group(gid) {
+                Some(true) => {}
+                Some(false) => return Err(NoMatch::Group),
+                None => return Err(NoMatch::UnknownGroups),
+            }
+        }
+        if self.unit.is_none() && self.cgroup.is_none() {
+            return Ok(());
+        }
+        let path = facts.cgroup.as_deref().ok_or(NoMatch::UnknownCgroup)?;
+        if self.unit.as_ref().is_some_and(|unit| !unit.holds(path)) {
+            return Err(NoMatch::Unit);
+        }
+        if self.cgroup.as_ref().is_some_and(|cgroup| !cgroup.holds(path)) {
+            return Err(NoMatch::Cgroup);
+        }
+        Ok(())
+    }
+
+    /// Whether no peer matches both rules. Groups never exclude each other: a process can be in both.
+    fn excludes(&self, other: &Self) -> bool {
+        let units =
+            |a: &Option<UnitName>, b: &Option<UnitName>| matches!((a, b), (Some(a), Some(b)) if a != b);
+        let paths = |a: &Option<CgroupPath>, b: &Option<CgroupPath>| matches!((a, b), (Some(a), Some(b)) if a.excludes(b));
+        let mixed = |path: &Option<CgroupPath>, unit: &Option<UnitName>| matches!((path, unit), (Some(path), Some(unit)) if path.excludes_unit(unit));
+        self.uid != other.uid
+            || units(&self.unit, &other.unit)
+            || paths(&self.cgroup, &other.cgroup)
+            || mixed(&self.cgroup, &other.unit)
+            || mixed(&other.cgroup, &self.unit)
+    }
+}
+
+/// All that keeps rules from being in force together. They are sorted by user.
+fn conflicts(rules: &[AgentRule]) -> Vec<RuleError> {
+    let mut errors = Vec::new();
+    let mut names = HashSet::new();
+    for (index, rule) in rules.iter().enumerate() {
+        if !names.insert(&rule.name) {
+            errors.push(RuleError::Duplicate { name: rule.name.clone() });
+        }
+        if matches!(rule.uid, OVERFLOW_UID | u32::MAX) {
+            errors.push(RuleError::Nobody { name: rule.name.clone(), uid: rule.uid });
+        }
+        let later = rules.get(index + 1..).unwrap_or_default().iter();
+        for other in later.take_while(|other| other.uid == rule.uid) {
+            if rule.name != other.name && !rule.excludes(other) {
+                let (first, second) = (rule.name.clone(), other.name.clone());
+                errors.push(RuleError::Overlap { first, second, uid: rule.uid });
+            }
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests;
