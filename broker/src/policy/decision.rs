@@ -198,12 +198,15 @@ mod tests {
         Route::at(&format!("/v1/agent/{path}")).unwrap()
     }
 
+    /// Route, the agent's state, freshness, what the route names, and the code of the refusal.
+    type Row = (&'static str, Option<AgentState>, Freshness, Subject, Option<&'static str>);
+
     #[test]
     fn what_each_route_is_allowed_and_denied() {
         use AgentState::{Active, Isolated, Revoked};
         let good = || held(None, FRESH);
         let end = |text| held(Some(text), FRESH);
-        let table: Vec<(&str, Option<AgentState>, Freshness, Subject, Option<&str>)> = vec![
+        let table: Vec<Row> = vec![
             ("discover", None, Freshness::Never, Subject::None, None),
             ("whoami", Some(Active), FRESH, Subject::None, None),
             ("whoami", Some(Isolated), STALE, Subject::None, None),

@@ -152,16 +152,16 @@ impl AgentRule {
 
     /// Whether no peer matches both rules. Groups never exclude each other: a process can be in both.
     fn excludes(&self, other: &Self) -> bool {
-        let units =
-            |a: &Option<UnitName>, b: &Option<UnitName>| matches!((a, b), (Some(a), Some(b)) if a != b);
-        let paths = |a: &Option<CgroupPath>, b: &Option<CgroupPath>| matches!((a, b), (Some(a), Some(b)) if a.excludes(b));
-        let mixed = |path: &Option<CgroupPath>, unit: &Option<UnitName>| matches!((path, unit), (Some(path), Some(unit)) if path.excludes_unit(unit));
         self.uid != other.uid
-            || units(&self.unit, &other.unit)
-            || paths(&self.cgroup, &other.cgroup)
-            || mixed(&self.cgroup, &other.unit)
-            || mixed(&other.cgroup, &self.unit)
+            || both(&self.unit, &other.unit, |a, b| a != b)
+            || both(&self.cgroup, &other.cgroup, CgroupPath::excludes)
+            || both(&self.cgroup, &other.unit, CgroupPath::excludes_unit)
+            || both(&other.cgroup, &self.unit, CgroupPath::excludes_unit)
     }
+}
+
+fn both<A, B>(a: &Option<A>, b: &Option<B>, exclude: impl Fn(&A, &B) -> bool) -> bool {
+    a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| exclude(a, b))
 }
 
 /// All that keeps rules from being in force together. They are sorted by user.

@@ -134,8 +134,8 @@ fn rules_of_one_uid_must_exclude_each_other() {
         ("a 1 unit=x.service", "b 1 cgroup=/system.slice/y.service", true),
         ("a 1 unit=x.service", "b 1 cgroup=/system.slice/x.service", false),
         ("a 1 unit=x.service", "b 1 cgroup=/system.slice", false),
-        ("a 1 unit=x.service cgroup=/p", "b 1 cgroup=/q", true),
-        ("a 1 unit=x.service cgroup=/p", "b 1 cgroup=/p", false),
+        ("a 1 unit=x.service cgroup=/p.slice", "b 1 cgroup=/q.slice", true),
+        ("a 1 unit=x.service cgroup=/p.slice", "b 1 cgroup=/p.slice", false),
     ];
     for (first, second, compatible) in table {
         let forward = Rules::new(vec![rule(first), rule(second)]);
