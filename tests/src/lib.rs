@@ -1,1 +1,46 @@
 //! Harness for tests that drive the programs from outside.
+//!
+//! A [`World`] is one broker with everything around it: directories, an upstream, agents under users of their
+//! own, a log at trace level. Each test builds its own, so tests run in parallel. When a world ends, everything
+//! that its programs wrote is searched for every secret that was planted in it.
+
+mod audit;
+mod binaries;
+mod broker;
+mod caller;
+mod cgroup;
+mod clock;
+mod command;
+mod config;
+mod ground;
+mod http;
+mod jwt;
+mod leak;
+mod metrics;
+mod upstream;
+mod users;
+mod world;
+
+pub mod git;
+
+pub use audit::{AuditLine, assert_chain, audit_lines};
+pub use binaries::binary;
+pub use broker::Broker;
+pub use caller::{Caller, CallerSpec};
+pub use cgroup::{Cgroup, cgroup2_mount};
+pub use clock::{eventually, eventually_some, now, within};
+pub use command::{Outcome, run, run_with_input};
+pub use config::{Agent, Config};
+pub use ground::Ground;
+pub use http::{Connection, Request, Response};
+pub use jwt::{ForgedToken, Forger, recover_public_keys, unverified_claims};
+pub use leak::{Planted, random_alphanumeric};
+pub use metrics::Metrics;
+pub use upstream::UpstreamDirectory;
+pub use users::{fresh_uid, is_root, own_uid, skip_without_root};
+pub use world::{Builder, World};
+
+/// Prints why a test does not run on this machine, so that it is seen in its output.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}

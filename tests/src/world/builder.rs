@@ -1,0 +1,82 @@
+//! How a world comes to be.
+
+use super::World;
+use crate::{Agent, Config, Ground, Planted, UpstreamDirectory, users};
+
+/// How a world will be.
+pub struct Builder {
+    pub(super) config: Config,
+    pub(super) broker_uid: u32,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) descriptors: Option<u32>,
+}
+
+impl Builder {
+    /// Adds an agent.
+    #[must_use]
+    pub fn agent(mut self, agent: Agent) -> Self {
+        self.config.agents.push(agent);
+        self
+    }
+
+    /// Adds a loopback listener on any free port.
+    #[must_use]
+    pub fn tcp(self) -> Self {
+        self.set("listen", "tcp", "\"127.0.0.1:0\"")
+    }
+
+    /// Sets a key of the configuration, in TOML's syntax; an empty value leaves it out.
+    #[must_use]
+    pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
+        self.config.set(table, key, value);
+        self
+    }
+
+    /// Names the enclave.
+    #[must_use]
+    pub fn enclave(mut self, name: &str) -> Self {
+        self.config.enclave = name.to_owned();
+        self
+    }
+
+    /// Runs the broker as root where tests are root, so that `dvxir` trusts it. Otherwise it runs under a user
+    /// of its own, without any capability.
+    #[must_use]
+    pub fn trusted(mut self) -> Self {
+        self.broker_uid = users::own_uid();
+        self
+    }
+
+    /// Adds a variable to the broker's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Limits how many descriptors the broker may have open.
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Makes the directories and the configuration. Nothing runs yet.
+    pub fn build(self) -> World {
+        let ground = Ground::new(self.broker_uid);
+        let upstream = UpstreamDirectory::create(&ground.path("upstream"), self.broker_uid);
+        let world = World {
+            ground,
+            upstream,
+            config: self.config,
+            planted: Planted::default(),
+            broker_uid: self.broker_uid,
+            environment: self.environment,
+            descriptors: self.descriptors,
+            broker: None,
+            tcp: None,
+        };
+        world.write_config();
+        world
+    }
+}
