@@ -1,1 +1,205 @@
-//! The chained record of every decision.
+//! What was decided, one JSON object a line, each line chained to the one before by its SHA-256.
+//!
+//! A line is written before the secret that it is about leaves; where it cannot be written nothing is served.
+//! `prev` of a line is the hash of the line before, so that nothing can be changed, taken out or put in without
+//! [`verify`] seeing it. Two things it cannot see: that lines are missing at the very end, and a change of the
+//! last line, since nothing follows that vouches for it. Lines that have been copied elsewhere do.
+
+mod file;
+mod line;
+mod tail;
+pub(crate) mod verify;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dvx_proto::agent::Transport;
+use dvx_proto::{EnclaveName, Fingerprint};
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::config::AuditSink;
+use file::LogFile;
+use line::Chain;
+
+/// A decision.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event<'a> {
+    pub(crate) time: Timestamp,
+    pub(crate) agent: Option<&'a str>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) cgroup: Option<&'a str>,
+    pub(crate) transport: Transport,
+    pub(crate) action: Action,
+    /// The provider or the secret that was asked for.
+    pub(crate) subject: Option<&'a str>,
+    pub(crate) decision: Verdict,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) revision: Option<u64>,
+    pub(crate) request_id: &'a str,
+}
+
+/// What a caller asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    CredentialList,
+    CredentialGet,
+    CredentialGit,
+    CredentialRoute,
+    CredentialRejected,
+    SecretList,
+    SecretGet,
+    TokenIssue,
+    Whoami,
+    Unknown,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CredentialList => "credential.list",
+            Self::CredentialGet => "credential.get",
+            Self::CredentialGit => "credential.git",
+            Self::CredentialRoute => "credential.route",
+            Self::CredentialRejected => "credential.rejected",
+            Self::SecretList => "secret.list",
+            Self::SecretGet => "secret.get",
+            Self::TokenIssue => "token.issue",
+            Self::Whoami => "whoami",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Served,
+    Denied,
+    Expired,
+    Limited,
+    Unavailable,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Limited => "limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a decision cannot be recorded.
+#[derive(Debug, Error)]
+pub(crate) enum AuditError {
+    #[error("cannot {action} the audit file {}: {source}", .path.display())]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the audit file {} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    #[error("the audit file {} belongs to uid {owner}; expected the user that the broker runs as", .path.display())]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("the audit file {} is open to other users (mode {mode:04o}); expected 0600: chmod go-rwx", .path.display())]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("the audit file {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("the last line of the audit file {} is not an audit line; move the file away", .0.display())]
+    NotALog(PathBuf),
+    #[error("the new audit file {} does not go on from the old one; move it away", .0.display())]
+    NotOurs(PathBuf),
+    #[error("cannot write to the audit file {}: there is room for a part of the line only", .0.display())]
+    Full(PathBuf),
+    #[error("cannot write audit lines to stderr: {0}")]
+    Stderr(io::Error),
+}
+
+/// The audit log.
+pub(crate) struct Audit {
+    /// Held for one write, never across an await.
+    state: Mutex<State>,
+}
+
+struct State {
+    sink: Sink,
+    chain: Chain,
+    /// Why the last line could not be written.
+    failure: Option<String>,
+}
+
+enum Sink {
+    File(LogFile),
+    Stderr,
+}
+
+impl Audit {
+    /// Opens the log and finds the end of its chain. A chain on stderr starts anew.
+    pub(crate) fn open(sink: &AuditSink, enclave: &EnclaveName) -> Result<Self, AuditError> {
+        let mut chain = Chain::new(enclave);
+        let sink = match sink {
+            AuditSink::Stderr => Sink::Stderr,
+            AuditSink::File(path) => {
+                let (file, end) = LogFile::open(path, enclave)?;
+                if let Some(end) = end {
+                    chain.resume(&end);
+                }
+                Sink::File(file)
+            }
+        };
+        Ok(Self { state: Mutex::new(State { sink, chain, failure: None }) })
+    }
+
+    /// Writes one line. After an error nothing may be served; the chain is as if the event had not been.
+    pub(crate) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let State { sink, chain, failure } = &mut *self.state();
+        let line = chain.render(event);
+        let written = match sink {
+            Sink::File(file) => file.append(line),
+            Sink::Stderr => io::Write::write_all(&mut io::stderr().lock(), line).map_err(AuditError::Stderr),
+        };
+        match &written {
+            Ok(()) => {
+                chain.advance();
+                *failure = None;
+            }
+            Err(error) => *failure = Some(error.to_string()),
+        }
+        written
+    }
+
+    /// Goes on in the file that has the configured name now, after a rotation by renaming. On an error the
+    /// lines keep going where they went.
+    pub(crate) fn reopen(&self) -> Result<(), AuditError> {
+        let State { sink, chain, .. } = &mut *self.state();
+        match sink {
+            Sink::File(file) => file.reopen(chain.head()),
+            Sink::Stderr => Ok(()),
+        }
+    }
+
+    /// Why nothing can be recorded, where that is so. A file that was deleted is made anew first.
+    pub(crate) fn health(&self) -> Option<String> {
+        let State { sink, chain, failure } = &mut *self.state();
+        if let Sink::File(file) = sink
+            && file.is_deleted()
+            && let Err(error) = file.reopen(chain.head())
+        {
+            return Some(error.to_string());
+        }
+        failure.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics, and the chain moves on in one step after a line was written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
