@@ -59,7 +59,22 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    const fn as_str(self) -> &'static str {
+    /// Every action, in the order of their numbers.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::CredentialList,
+        Self::CredentialGet,
+        Self::CredentialGit,
+        Self::CredentialRoute,
+        Self::CredentialRejected,
+        Self::SecretList,
+        Self::SecretGet,
+        Self::TokenIssue,
+        Self::Whoami,
+        Self::Unknown,
+    ];
+
+    /// The name in the log.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::CredentialList => "credential.list",
             Self::CredentialGet => "credential.get",
@@ -86,7 +101,12 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    const fn as_str(self) -> &'static str {
+    /// Every verdict, in the order of their numbers.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Served, Self::Denied, Self::Expired, Self::Limited, Self::Unavailable];
+
+    /// The name in the log.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Served => "served",
             Self::Denied => "denied",
@@ -180,6 +200,14 @@ impl Audit {
         match sink {
             Sink::File(file) => file.reopen(chain.head()),
             Sink::Stderr => Ok(()),
+        }
+    }
+
+    /// Where lines go: a path, or `stderr`.
+    pub(crate) fn sink(&self) -> String {
+        match &self.state().sink {
+            Sink::File(file) => file.path().display().to_string(),
+            Sink::Stderr => "stderr".to_owned(),
         }
     }
 

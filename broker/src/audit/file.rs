@@ -20,6 +20,11 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens or creates the log. The end is that of its chain: in it, or in the newest one beside it that a
     /// rotation left there.
     pub(super) fn open(path: &Path, enclave: &EnclaveName) -> Result<(Self, Option<End>), AuditError> {
