@@ -11,19 +11,21 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dvx_proto::EnclaveName;
 
-pub(crate) use agents::AgentRule;
 pub(crate) use error::ConfigError;
 
 use error::Cause;
 use reader::{Document, Section};
 use values::Kind;
 
+use crate::policy::{AgentRule, Rules};
+
 /// What the broker is told to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) enclave: EnclaveName,
     pub(crate) listen: Listen,
@@ -32,8 +34,10 @@ pub(crate) struct Config {
     pub(crate) max_stale: Duration,
     pub(crate) limits: Limits,
     pub(crate) hardening: Hardening,
-    /// No two of them match one peer.
+    /// In the order of the file.
     pub(crate) agents: Vec<AgentRule>,
+    /// The same, in force together.
+    pub(crate) rules: Arc<Rules>,
     pub(crate) audit: AuditSink,
 }
 
@@ -120,12 +124,13 @@ impl Config {
         let limits = limits(&mut top);
         let hardening = hardening(&mut top);
         let audit = audit(&mut top);
-        let agents = agents::read(top.sections("agents"), &document, surroundings.uid_of);
+        let (agents, rules) = agents::read(top.sections("agents"), &document, surroundings.uid_of);
         top.finish();
         let errors = document.into_errors();
         match (enclave, upstream) {
             (Some(enclave), Some(upstream)) if errors.is_empty() => {
-                Ok(Self { enclave, listen, upstream, max_stale, limits, hardening, agents, audit })
+                let rules = Arc::new(rules);
+                Ok(Self { enclave, listen, upstream, max_stale, limits, hardening, agents, rules, audit })
             }
             _ => Err(errors),
         }
@@ -142,6 +147,19 @@ impl Config {
             ("audit", self.audit != new.audit),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// This configuration as far as it can come into force without a restart of a broker that runs with
+    /// `old`.
+    pub(crate) fn with_fixed_of(self, old: &Self) -> Self {
+        Self {
+            enclave: old.enclave.clone(),
+            listen: old.listen.clone(),
+            upstream: old.upstream.clone(),
+            hardening: old.hardening,
+            audit: old.audit.clone(),
+            ..self
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::trust::Untrusted;
 use super::values::Kind;
+use crate::policy::RuleError;
 
 /// One error: where it is and what it is. Displayed as `file:line: key: cause`.
 #[derive(Debug)]
@@ -84,9 +85,12 @@ pub(super) enum Cause {
     /// Two agents that one process could be.
     #[error(
         "\"{second}\" overlaps \"{first}\" on line {line}: one process could be both; expected another user, or \
-         on both a unit or a cgroup that excludes the other's"
+         on each a unit or a cgroup that excludes the other's"
     )]
     Overlap { first: AgentName, second: AgentName, line: usize },
+    /// Agents that cannot be in force for another reason.
+    #[error("{0}")]
+    Rule(RuleError),
     /// An upstream that is known by name only.
     #[error("{0:?} is not available in this version; expected \"directory\"")]
     Unavailable(&'static str),

@@ -64,7 +64,7 @@ pub(super) struct Section<'s, 'd> {
 }
 
 /// A value under the key that it was found at.
-pub(super) struct Entry<'s, 'd> {
+pub(super) struct Value<'s, 'd> {
     document: &'s Document<'d>,
     key: String,
     line: usize,
@@ -81,7 +81,7 @@ impl<'s, 'd> Section<'s, 'd> {
         &mut self,
         key: &'static str,
         kind: Kind,
-        read: impl FnOnce(&Entry<'s, 'd>, Kind) -> Result<T, Cause>,
+        read: impl FnOnce(&Value<'s, 'd>, Kind) -> Result<T, Cause>,
     ) -> Option<T> {
         if self.table.contains_key(key) {
             return self.optional(key, kind, read);
@@ -96,13 +96,13 @@ impl<'s, 'd> Section<'s, 'd> {
         &mut self,
         key: &'static str,
         kind: Kind,
-        read: impl FnOnce(&Entry<'s, 'd>, Kind) -> Result<T, Cause>,
+        read: impl FnOnce(&Value<'s, 'd>, Kind) -> Result<T, Cause>,
     ) -> Option<T> {
-        let entry = self.take(key)?;
-        match read(&entry, kind) {
+        let value = self.take(key)?;
+        match read(&value, kind) {
             Ok(value) => Some(value),
             Err(cause) => {
-                self.document.report(entry.line, Some(entry.key), cause);
+                self.document.report(value.line, Some(value.key), cause);
                 None
             }
         }
@@ -111,7 +111,7 @@ impl<'s, 'd> Section<'s, 'd> {
     /// The table under a key; an empty one where there is none.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'s, 'd> {
         let name = self.dotted(key);
-        let Some(Entry { line, value, .. }) = self.take(key) else {
+        let Some(Value { line, value, .. }) = self.take(key) else {
             return Section::new(self.document, Some(name), self.line, DeTable::new());
         };
         match value.into_inner() {
@@ -127,7 +127,7 @@ impl<'s, 'd> Section<'s, 'd> {
     /// The tables of an array of tables.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'s, 'd>> {
         let name = self.dotted(key);
-        let Some(Entry { line, value, .. }) = self.take(key) else { return Vec::new() };
+        let Some(Value { line, value, .. }) = self.take(key) else { return Vec::new() };
         let DeValue::Array(array) = value.into_inner() else {
             let cause = Cause::Invalid { given: "this".to_owned(), kind: Kind::TABLES };
             self.document.report(line, Some(name), cause);
@@ -176,12 +176,12 @@ impl<'s, 'd> Section<'s, 'd> {
         drop(self);
     }
 
-    fn take(&mut self, key: &'static str) -> Option<Entry<'s, 'd>> {
+    fn take(&mut self, key: &'static str) -> Option<Value<'s, 'd>> {
         self.known.push(key);
         let (spanned, value) = self.table.remove_entry(key)?;
         let line = self.document.line(&spanned.span());
         self.taken.push((key, line));
-        Some(Entry { document: self.document, key: self.dotted(key), line, value })
+        Some(Value { document: self.document, key: self.dotted(key), line, value })
     }
 
     fn dotted(&self, key: &str) -> String {
@@ -189,7 +189,7 @@ impl<'s, 'd> Section<'s, 'd> {
     }
 }
 
-impl Entry<'_, '_> {
+impl Value<'_, '_> {
     /// The value, where it is text.
     pub(super) fn text(&self, kind: Kind) -> Result<&str, Cause> {
         self.value.get_ref().as_str().ok_or_else(|| self.invalid(kind))

@@ -238,11 +238,38 @@ fn an_agent_is_one_user_with_a_name_of_its_own() {
 }
 
 #[test]
+fn agents_that_one_process_could_be_are_refused() {
+    let agent = |name: &str, rest: &str| format!("[[agents]]\nname = \"{name}\"\nuid = 5\n{rest}\n");
+    let two = |a: &str, b: &str| format!("{MINIMAL}{}{}", agent("one", a), agent("two", b));
+    let found = errors(&two("", "unit = \"two.service\""));
+    assert_eq!(
+        found,
+        "/b.toml:10: agents: \"two\" overlaps \"one\" on line 6: one process could be both; expected another user, \
+         or on each a unit or a cgroup that excludes the other's"
+    );
+    let config = parse(&two("unit = \"one.service\"", "unit = \"two.service\"")).unwrap();
+    assert_eq!(config.rules.iter().len(), 2);
+}
+
+#[test]
+fn selectors_that_no_process_can_match_are_refused() {
+    for bad in ["unit = \"x\"", "unit = \"a.slice\"", "unit = 5", "cgroup = \"a/b\"", "cgroup = \"/a/../b\""]
+    {
+        let found = error_of(&format!("[[agents]]\nname = \"a\"\nuid = 5\n{bad}\n"));
+        assert!(found.contains("expected"), "{found}");
+    }
+}
+
+#[test]
 fn what_needs_a_restart_is_named() {
     let old = parse(MINIMAL).unwrap();
     let new =
         parse(&format!("{MINIMAL}max_stale = \"5s\"\n[audit]\nfile = \"/x\"\n[limits]\nconnections = 3\n"));
-    assert_eq!(old.fixed_differences(&new.unwrap()), ["audit"]);
+    let new = new.unwrap();
+    assert_eq!(old.fixed_differences(&new), ["audit"]);
+    let in_force = new.with_fixed_of(&old);
+    assert!(old.fixed_differences(&in_force).is_empty());
+    assert_eq!((in_force.max_stale.as_secs(), in_force.limits.connections), (5, 3));
 }
 
 /// A directory that only its owner can write, whatever this process's umask is.
@@ -326,7 +353,7 @@ const SAMPLE: &str = include_str!("../../broker.toml");
 fn the_sample_is_sound() {
     let config = parse(SAMPLE).unwrap();
     let minimal = MINIMAL.replace("\"e\"", "\"lab-1\"").replace("\"/u\"", "\"/run/dvx/upstream\"");
-    assert_eq!(config, parse(&minimal).unwrap());
+    assert_eq!(format!("{config:?}"), format!("{:?}", parse(&minimal).unwrap()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use dvx_proto::InvalidName;
 
 use super::Seccomp;
 use super::error::Cause;
-use super::reader::Entry;
+use super::reader::Value;
 
 /// A kind of value, in the words of an error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Kind {
     pub(super) const GID: Self =
         Self { noun: "a group id", expected: "0 to 4294967294, but not 65534 (nogroup)" };
     pub(super) const UNIT: Self =
-        Self { noun: "a systemd unit", expected: "a system unit's name such as \"my-agent.service\"" };
+        Self { noun: "a systemd unit", expected: "a system unit's name, NAME.service or NAME.scope" };
     pub(super) const CGROUP: Self = Self {
         noun: "a cgroup's path",
         expected: "a path below the cgroup mount, such as \"/system.slice/my-agent.service\"",
@@ -55,28 +55,28 @@ impl Kind {
 }
 
 /// A name of `dvx_proto`: those know themselves what they look like.
-pub(super) fn name<T: FromStr<Err = InvalidName>>(entry: &Entry<'_, '_>, kind: Kind) -> Result<T, Cause> {
-    Ok(entry.text(kind)?.parse()?)
+pub(super) fn name<T: FromStr<Err = InvalidName>>(value: &Value<'_, '_>, kind: Kind) -> Result<T, Cause> {
+    Ok(value.text(kind)?.parse()?)
 }
 
 /// An absolute path in which `${NAME}` stands for an environment variable, as systemd's
 /// `${CREDENTIALS_DIRECTORY}`.
-pub(super) fn path(entry: &Entry<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> {
-    let given = entry.text(kind)?;
-    let expanded = expand(given, &|name| entry.env(name)).map_err(|unset| match unset {
+pub(super) fn path(value: &Value<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> {
+    let given = value.text(kind)?;
+    let expanded = expand(given, &|name| value.env(name)).map_err(|unset| match unset {
         Some(name) => Cause::Unset { given: given.to_owned(), name: name.to_owned() },
-        None => entry.invalid(kind),
+        None => value.invalid(kind),
     })?;
     let usable = expanded.starts_with('/') && expanded.len() > 1 && !expanded.contains('\0');
-    usable.then(|| PathBuf::from(expanded)).ok_or_else(|| entry.invalid(kind))
+    usable.then(|| PathBuf::from(expanded)).ok_or_else(|| value.invalid(kind))
 }
 
 /// A path that fits into a socket address (unix(7): 108 bytes with the NUL).
-pub(super) fn socket_path(entry: &Entry<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> {
+pub(super) fn socket_path(value: &Value<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> {
     const MAX_BYTES: usize = 107;
-    let path = path(entry, kind)?;
+    let path = path(value, kind)?;
     if path.as_os_str().len() > MAX_BYTES || path.file_name().is_none() {
-        return Err(entry.invalid(kind));
+        return Err(value.invalid(kind));
     }
     Ok(path)
 }
@@ -96,36 +96,36 @@ fn expand<'t>(text: &'t str, env: &dyn Fn(&str) -> Option<String>) -> Result<Str
 }
 
 /// An address that only this machine can reach. IPv4 in IPv6's clothes is taken as IPv4.
-pub(super) fn loopback(entry: &Entry<'_, '_>, kind: Kind) -> Result<SocketAddr, Cause> {
-    let address: SocketAddr = entry.text(kind)?.parse().map_err(|_| entry.invalid(kind))?;
+pub(super) fn loopback(value: &Value<'_, '_>, kind: Kind) -> Result<SocketAddr, Cause> {
+    let address: SocketAddr = value.text(kind)?.parse().map_err(|_| value.invalid(kind))?;
     let ip = address.ip().to_canonical();
     if !ip.is_loopback() {
-        return Err(entry.invalid(kind));
+        return Err(value.invalid(kind));
     }
     Ok(SocketAddr::new(ip, address.port()))
 }
 
 /// The kinds that SPEC and documentation name; all but one come with later versions.
-pub(super) fn upstream_kind(entry: &Entry<'_, '_>, kind: Kind) -> Result<(), Cause> {
-    match entry.text(kind)? {
+pub(super) fn upstream_kind(value: &Value<'_, '_>, kind: Kind) -> Result<(), Cause> {
+    match value.text(kind)? {
         "directory" => Ok(()),
         "control" => Err(Cause::Unavailable("control")),
         "vault" => Err(Cause::Unavailable("vault")),
-        _ => Err(entry.invalid(kind)),
+        _ => Err(value.invalid(kind)),
     }
 }
 
-pub(super) fn mode(entry: &Entry<'_, '_>, kind: Kind) -> Result<u32, Cause> {
-    let text = entry.text(kind)?;
+pub(super) fn mode(value: &Value<'_, '_>, kind: Kind) -> Result<u32, Cause> {
+    let text = value.text(kind)?;
     let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-    mode.filter(|mode| (0o400..=0o777).contains(mode)).ok_or_else(|| entry.invalid(kind))
+    mode.filter(|mode| (0o400..=0o777).contains(mode)).ok_or_else(|| value.invalid(kind))
 }
 
-pub(super) fn max_stale(entry: &Entry<'_, '_>, kind: Kind) -> Result<Duration, Cause> {
+pub(super) fn max_stale(value: &Value<'_, '_>, kind: Kind) -> Result<Duration, Cause> {
     const RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * DAY);
-    let duration = duration(entry.text(kind)?);
-    duration.filter(|duration| RANGE.contains(duration)).ok_or_else(|| entry.invalid(kind))
+    let duration = duration(value.text(kind)?);
+    duration.filter(|duration| RANGE.contains(duration)).ok_or_else(|| value.invalid(kind))
 }
 
 const DAY: u64 = 24 * 60 * 60;
@@ -145,39 +145,39 @@ fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(seconds).map(Duration::from_secs)
 }
 
-pub(super) fn rate(entry: &Entry<'_, '_>, kind: Kind) -> Result<u32, Cause> {
-    within(entry, kind, 0..=1_000_000)
+pub(super) fn rate(value: &Value<'_, '_>, kind: Kind) -> Result<u32, Cause> {
+    within(value, kind, 0..=1_000_000)
 }
 
-pub(super) fn connections(entry: &Entry<'_, '_>, kind: Kind) -> Result<u32, Cause> {
-    within(entry, kind, 1..=100_000)
+pub(super) fn connections(value: &Value<'_, '_>, kind: Kind) -> Result<u32, Cause> {
+    within(value, kind, 1..=100_000)
 }
 
 /// A user's or a group's id. The kernel shows 65534 for whom it cannot name, so that is nobody; the highest
 /// number means "unchanged" in its interfaces (setuid(2)).
-pub(super) fn id(entry: &Entry<'_, '_>, kind: Kind) -> Result<u32, Cause> {
+pub(super) fn id(value: &Value<'_, '_>, kind: Kind) -> Result<u32, Cause> {
     const OVERFLOW: u32 = 65534;
-    match within(entry, kind, 0..=u32::MAX - 1)? {
-        OVERFLOW => Err(entry.invalid(kind)),
+    match within(value, kind, 0..=u32::MAX - 1)? {
+        OVERFLOW => Err(value.invalid(kind)),
         id => Ok(id),
     }
 }
 
-fn within(entry: &Entry<'_, '_>, kind: Kind, range: std::ops::RangeInclusive<u32>) -> Result<u32, Cause> {
-    let number = u32::try_from(entry.integer(kind)?).ok();
-    number.filter(|number| range.contains(number)).ok_or_else(|| entry.invalid(kind))
+fn within(value: &Value<'_, '_>, kind: Kind, range: std::ops::RangeInclusive<u32>) -> Result<u32, Cause> {
+    let number = u32::try_from(value.integer(kind)?).ok();
+    number.filter(|number| range.contains(number)).ok_or_else(|| value.invalid(kind))
 }
 
-pub(super) fn seccomp(entry: &Entry<'_, '_>, kind: Kind) -> Result<Seccomp, Cause> {
-    Ok(match entry.text(kind)? {
+pub(super) fn seccomp(value: &Value<'_, '_>, kind: Kind) -> Result<Seccomp, Cause> {
+    Ok(match value.text(kind)? {
         "kill" => Seccomp::Kill,
         "errno" => Seccomp::Errno,
         "log" => Seccomp::Log,
         "off" => Seccomp::Off,
-        _ => return Err(entry.invalid(kind)),
+        _ => return Err(value.invalid(kind)),
     })
 }
 
-pub(super) fn switch(entry: &Entry<'_, '_>, kind: Kind) -> Result<bool, Cause> {
-    entry.boolean(kind)
+pub(super) fn switch(value: &Value<'_, '_>, kind: Kind) -> Result<bool, Cause> {
+    value.boolean(kind)
 }
