@@ -3,9 +3,21 @@
 //! Everything is read once, when the connection is accepted. What could not be proved stays unknown, and a
 //! rule that asks for it does not match: see [`Rules::agent_for`](crate::policy::Rules::agent_for).
 
+mod cgroup;
+mod error;
+pub(crate) mod loopback;
+pub(crate) mod owner;
+mod sys;
+pub(crate) mod unix;
+
 use std::sync::Arc;
 
 use dvx_proto::agent::Transport;
+
+pub(crate) use error::{PeerError, Unidentified};
+
+use cgroup::CgroupPaths;
+use loopback::Diagnosis;
 
 /// What the kernel proved about a peer.
 #[derive(Debug, Clone)]
@@ -23,6 +35,44 @@ pub(crate) struct PeerFacts {
     pub(crate) namespace: PidNamespace,
     /// The inode of the peer's socket, which leads to the processes that hold it. TCP only.
     pub(crate) socket: Option<u32>,
+}
+
+/// What the kernel offers for telling peers apart, found out once.
+pub(crate) struct PeerContext {
+    pidfd: Pidfd,
+    cgroups: CgroupPaths,
+    diagnosis: Diagnosis,
+}
+
+/// Whether peers of the Unix socket are asked by way of a pidfd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pidfd {
+    /// Linux 6.13 and later.
+    Used,
+    /// The kernel is older, or a test wants to see what holds without.
+    Unused,
+}
+
+impl PeerContext {
+    /// Finds out what can be used; what is [`Pidfd::Unused`] stays so.
+    pub(crate) fn new(pidfd: Pidfd) -> Self {
+        let pidfd = match pidfd {
+            Pidfd::Used => unix::probe(),
+            Pidfd::Unused => Pidfd::Unused,
+        };
+        Self { pidfd, cgroups: CgroupPaths::of_this_system(), diagnosis: Diagnosis::Off }
+    }
+
+    /// Prepares for TCP peers too. Where that fails they are refused, with the reason.
+    #[must_use]
+    pub(crate) fn with_loopback(mut self) -> Self {
+        self.diagnosis = Diagnosis::open();
+        self
+    }
+
+    pub(crate) fn pidfd(&self) -> Pidfd {
+        self.pidfd
+    }
 }
 
 /// The user that stands for all those that have no number in this user namespace (`DEFAULT_OVERFLOWUID` in
@@ -88,3 +138,6 @@ impl PeerFacts {
         self.groups.known().map(|groups| groups.contains(&gid))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,6 @@ mod decision;
 mod rules;
 mod selector;
 
-pub(crate) use decision::{Decision, Denial, Freshness, Situation, Subject, decide};
+pub(crate) use decision::{Decision, Denial, Situation, Subject, decide};
 pub(crate) use rules::{AgentRule, NoMatch, RuleError, Rules};
 pub(crate) use selector::{CgroupPath, InvalidSelector, UnitName};

@@ -1,11 +1,11 @@
 //! Whether an agent gets what it asks for.
 
-use std::time::Duration;
-
 use dvx_proto::Code;
 use dvx_proto::agent::{AgentState, Route, Transport};
 use dvx_proto::limits::EXPIRY_MARGIN;
 use jiff::Timestamp;
+
+use crate::keyring::Freshness;
 
 /// The answer. There is no third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +32,6 @@ pub(crate) struct Situation<'a> {
     pub(crate) freshness: Freshness,
     pub(crate) subject: Subject,
     pub(crate) now: Timestamp,
-}
-
-/// How long ago the upstream last confirmed what is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freshness {
-    /// Within `max_stale`.
-    Fresh { age: Duration },
-    /// Longer ago than that.
-    Stale { age: Duration },
-    /// Not since the start.
-    Never,
 }
 
 /// The credential or secret that a request names.
@@ -171,6 +160,8 @@ const fn deny<T>(code: Code, reason: &'static str) -> Result<T, Denial> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: &str = "2026-05-01T12:00:00Z";

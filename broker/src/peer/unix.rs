@@ -1,0 +1,168 @@
+//! Peers of the Unix socket.
+//!
+//! The credentials of a connection are those of whoever connected, at that moment, however the descriptor
+//! travels afterwards. They suffice for users and groups. What is told of the *process* comes from a pidfd
+//! that the kernel attached to the connection, never by its number, and counts only if that process is still
+//! alive and still belongs to the user that connected.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use dvx_proto::agent::Transport;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::{
+    Groups, OVERFLOW_UID, PeerContext, PeerError, PeerFacts, PidNamespace, Pidfd, Unidentified, sys,
+};
+use crate::clock::Monotonic;
+use crate::policy::Rules;
+
+/// Reads who is connected. To be called right after accept, once.
+pub(crate) fn identify(
+    socket: BorrowedFd<'_>,
+    context: &PeerContext,
+    rules: &Rules,
+    now: Monotonic,
+) -> Result<PeerFacts, Unidentified> {
+    let connector = Connector::of(socket).map_err(|errno| Unidentified {
+        transport: Transport::Unix,
+        uid: None,
+        gid: None,
+        pid: None,
+        reason: PeerError::Credentials(errno),
+    })?;
+    facts(socket, &connector, context, rules, now).map_err(|reason| Unidentified {
+        transport: Transport::Unix,
+        uid: Some(connector.uid),
+        gid: Some(connector.gid),
+        pid: Some(connector.pid),
+        reason,
+    })
+}
+
+/// Whether this kernel tells about processes by their pidfd: it is asked about ourselves.
+pub(super) fn probe() -> Pidfd {
+    let told = UnixStream::pair().is_ok_and(|(near, _far)| {
+        let asked = Connector::of(near.as_fd()).map(|connector| process(near.as_fd(), &connector));
+        matches!(asked, Ok(Ok(_)))
+    });
+    if told { Pidfd::Used } else { Pidfd::Unused }
+}
+
+/// `SO_PEERCRED` (unix(7)): the process that connected, as it was then.
+struct Connector {
+    pid: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Connector {
+    fn of(socket: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
+        let pid = u32::try_from(credentials.pid()).map_err(|_| Errno::ESRCH)?;
+        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid() })
+    }
+}
+
+/// What the connector's process is now.
+struct Process {
+    cgroup: Option<u64>,
+    namespace: PidNamespace,
+}
+
+fn facts(
+    socket: BorrowedFd<'_>,
+    connector: &Connector,
+    context: &PeerContext,
+    rules: &Rules,
+    now: Monotonic,
+) -> Result<PeerFacts, PeerError> {
+    if connector.pid == 0 {
+        return Err(PeerError::OutsidePidNamespace);
+    }
+    if matches!(connector.uid, OVERFLOW_UID | u32::MAX) {
+        return Err(PeerError::Nobody);
+    }
+    let groups = match sys::peer_groups(socket) {
+        Ok(groups) => groups,
+        Err(Errno::ENOPROTOOPT) => Groups::Unknown,
+        Err(errno) => return Err(PeerError::Credentials(errno)),
+    };
+    let process = match context.pidfd {
+        Pidfd::Used => process(socket, connector)?,
+        Pidfd::Unused => Process { cgroup: None, namespace: PidNamespace::Unknown },
+    };
+    Ok(PeerFacts {
+        transport: Transport::Unix,
+        uid: connector.uid,
+        gid: Some(connector.gid),
+        groups,
+        pid: Some(connector.pid),
+        cgroup: cgroup_path(process.cgroup, connector.uid, context, rules, now),
+        namespace: process.namespace,
+        socket: None,
+    })
+}
+
+fn process(socket: BorrowedFd<'_>, connector: &Connector) -> Result<Process, PeerError> {
+    let pidfd = getsockopt(&socket, sockopt::PeerPidfd).map_err(|errno| match errno {
+        // Reaped before Linux 6.16, and since.
+        Errno::EINVAL | Errno::ESRCH => PeerError::Gone,
+        other => PeerError::Pidfd(other),
+    })?;
+    let pidfd = pidfd.as_fd();
+    let info = sys::process_info(pidfd).map_err(|errno| match errno {
+        Errno::ESRCH => PeerError::Gone,
+        Errno::EREMOTE => PeerError::OutsidePidNamespace,
+        other => PeerError::ProcessInfo(other),
+    })?;
+    let real = info.real_uid.ok_or(PeerError::Gone)?;
+    if info.pid != connector.pid {
+        return Err(PeerError::OtherProcess { connected: connector.pid, found: info.pid });
+    }
+    if real != connector.uid {
+        return Err(PeerError::ChangedUser { connected: connector.uid, real });
+    }
+    let namespace = if connector.uid == 0 { pid_namespace(pidfd) } else { PidNamespace::Unknown };
+    let mut ended = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    match poll(&mut ended, PollTimeout::ZERO) {
+        Ok(0) => Ok(Process { cgroup: info.cgroup, namespace }),
+        Ok(_) => Err(PeerError::Gone),
+        Err(errno) => Err(PeerError::ProcessInfo(errno)),
+    }
+}
+
+/// Reads the pids that a process has, one for each namespace from ours inwards, from the pidfd's own record
+/// (proc_pid_fdinfo(5)).
+fn pid_namespace(pidfd: BorrowedFd<'_>) -> PidNamespace {
+    match std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())) {
+        Ok(record) => namespace_in(&record),
+        Err(_) => PidNamespace::Unknown,
+    }
+}
+
+/// Reads the line `NSpid:` of a process's or a pidfd's record.
+pub(super) fn namespace_in(record: &str) -> PidNamespace {
+    let pids = record.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let mut pids = pids.unwrap_or_default().split_ascii_whitespace();
+    match (pids.next().map(str::parse::<u32>), pids.next()) {
+        (Some(Ok(1..)), None) => PidNamespace::Ours,
+        (Some(Ok(1..)), Some(_)) => PidNamespace::Nested,
+        (Some(Ok(0) | Err(_)) | None, _) => PidNamespace::Unknown,
+    }
+}
+
+/// Turns a cgroup's number into its path. Only peers that a rule mentions may make us search for it.
+pub(super) fn cgroup_path(
+    id: Option<u64>,
+    uid: u32,
+    context: &PeerContext,
+    rules: &Rules,
+    now: Monotonic,
+) -> Option<Arc<str>> {
+    let id = id?;
+    if rules.mentions(uid) { context.cgroups.find(id, uid, now) } else { context.cgroups.known(id) }
+}
