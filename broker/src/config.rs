@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dvx_proto::EnclaveName;
+use dvx_proto::{BrokerAddress, EnclaveName};
 
 pub(crate) use error::ConfigError;
 
@@ -107,6 +107,8 @@ struct Surroundings<'a> {
 impl Config {
     /// Where the configuration is unless told otherwise.
     pub(crate) const DEFAULT_PATH: &'static str = "/etc/dvx/broker.toml";
+    /// Where the admin socket is unless told otherwise.
+    pub(crate) const DEFAULT_ADMIN_SOCKET: &'static str = "/run/dvx/broker-admin.sock";
 
     /// Reads a file that nobody but root and this process's user can write.
     pub(crate) fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
@@ -174,9 +176,9 @@ fn listen(top: &mut Section<'_, '_>) -> Listen {
     let admin = section.optional("admin", Kind::SOCKET, values::socket_path);
     let agents = section.optional("agents", Kind::PATH, values::path);
     let listen = Listen {
-        unix: unix.unwrap_or_else(|| "/run/dvx/broker.sock".into()),
+        unix: unix.unwrap_or_else(|| BrokerAddress::DEFAULT_SOCKET.into()),
         tcp,
-        admin: admin.unwrap_or_else(|| "/run/dvx/broker-admin.sock".into()),
+        admin: admin.unwrap_or_else(|| Config::DEFAULT_ADMIN_SOCKET.into()),
         agents: agents.unwrap_or_else(|| "/run/dvx/agents".into()),
     };
     if listen.unix == listen.admin {

@@ -23,3 +23,5 @@ mod sandbox;
 mod server;
 mod systemd;
 mod upstream;
+
+pub use cli::main;

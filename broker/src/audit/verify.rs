@@ -23,6 +23,18 @@ pub(crate) struct Intact {
     pub(crate) head: Option<String>,
 }
 
+impl fmt::Display for Intact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { files, lines, .. } = self;
+        match (self.first_seq, self.last_seq, &self.head) {
+            (Some(first), Some(last), Some(head)) => {
+                write!(f, "ok: seq {first} to {last}, lines: {lines}, files: {files}, head {head}")
+            }
+            _ => write!(f, "ok: lines: 0, files: {files}"),
+        }
+    }
+}
+
 /// The first place at which the chain does not hold.
 #[derive(Debug)]
 pub(crate) struct Break {
