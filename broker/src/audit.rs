@@ -19,6 +19,7 @@ use dvx_proto::{EnclaveName, Fingerprint};
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::causes::causes;
 use crate::config::AuditSink;
 use file::LogFile;
 use line::Chain;
@@ -120,7 +121,7 @@ impl Verdict {
 /// Why a decision cannot be recorded.
 #[derive(Debug, Error)]
 pub(crate) enum AuditError {
-    #[error("cannot {action} the audit file {}: {source}", .path.display())]
+    #[error("cannot {action} the audit file {}", .path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the audit file {} is not a regular file", .0.display())]
     NotAFile(PathBuf),
@@ -136,8 +137,8 @@ pub(crate) enum AuditError {
     NotOurs(PathBuf),
     #[error("cannot write to the audit file {}: there is room for a part of the line only", .0.display())]
     Full(PathBuf),
-    #[error("cannot write audit lines to stderr: {0}")]
-    Stderr(io::Error),
+    #[error("cannot write audit lines to stderr")]
+    Stderr(#[source] io::Error),
 }
 
 /// The audit log.
@@ -188,7 +189,7 @@ impl Audit {
                 chain.advance();
                 *failure = None;
             }
-            Err(error) => *failure = Some(error.to_string()),
+            Err(error) => *failure = Some(causes(error)),
         }
         written
     }
@@ -218,7 +219,7 @@ impl Audit {
             && file.is_deleted()
             && let Err(error) = file.reopen(chain.head())
         {
-            return Some(error.to_string());
+            return Some(causes(&error));
         }
         failure.clone()
     }

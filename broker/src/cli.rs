@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::audit::verify::verify;
+use crate::causes::causes;
 use crate::config::{Config, UpstreamConfig};
 use crate::{sandbox, server};
 
@@ -248,16 +249,8 @@ fn print(text: &str) -> Exit {
     }
 }
 
-/// One line with all causes.
 fn complain(error: &dyn Error) {
-    let mut line = format!("dvx-broker: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    write_error(&line);
+    write_error(&format!("dvx-broker: {}", causes(error)));
 }
 
 fn write_error(line: &str) {

@@ -120,7 +120,7 @@ impl Config {
     fn parse(path: &Path, text: &str, surroundings: Surroundings<'_>) -> Result<Self, Vec<ConfigError>> {
         let document = Document::new(path, text, surroundings.env);
         let mut top = document.parse();
-        let enclave = top.required("enclave", Kind::name("lab-1"), values::name);
+        let enclave = top.required("enclave", Kind::name("a name such as \"lab-1\""), values::name);
         let listen = listen(&mut top);
         let (upstream, max_stale) = upstream(&mut top);
         let limits = limits(&mut top);

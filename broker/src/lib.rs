@@ -9,6 +9,7 @@
 mod admin;
 mod api;
 mod audit;
+mod causes;
 mod cli;
 mod clock;
 mod config;

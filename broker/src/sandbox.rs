@@ -16,7 +16,7 @@ const RESERVED_DESCRIPTORS: u32 = 128;
 /// Why the process cannot be confined.
 #[derive(Debug, Error)]
 pub(crate) enum SandboxError {
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Process { action: &'static str, source: io::Error },
 }
 

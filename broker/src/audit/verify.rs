@@ -60,7 +60,7 @@ impl std::error::Error for Break {}
 #[derive(Debug, Error)]
 pub(crate) enum Fault {
     #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("not an audit line")]
     NotALine,
     #[error("the line has no end; it was cut off or is being written")]
@@ -116,7 +116,7 @@ impl<'p> Log<'p> {
     fn open(path: &'p Path) -> Result<Self, Break> {
         let opened = File::open(path);
         let file =
-            opened.map_err(|error| Break { file: path.to_owned(), line: None, fault: error.into() })?;
+            opened.map_err(|error| Break { file: path.to_owned(), line: None, fault: Fault::Io(error) })?;
         Ok(Self { path, reader: BufReader::with_capacity(64 * 1024, file), number: 0 })
     }
 
@@ -124,7 +124,7 @@ impl<'p> Log<'p> {
         let mut bytes = Vec::new();
         self.number += 1;
         let limited = (&mut self.reader).take(MAX_LINE_BYTES as u64);
-        let read = { limited }.read_until(b'\n', &mut bytes).map_err(|error| self.fault(error.into()))?;
+        let read = { limited }.read_until(b'\n', &mut bytes).map_err(|error| self.fault(Fault::Io(error)))?;
         if read == 0 {
             return Ok(None);
         }

@@ -15,9 +15,9 @@ const MAX_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(super) enum ClientError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("the answer is not HTTP: {0}")]
+    #[error("the answer is not HTTP")]
     Http(#[from] httparse::Error),
     #[error("the answer was cut off")]
     Short,

@@ -47,7 +47,7 @@ pub(crate) struct Claims(Vec<Claim>);
 /// Why a socket cannot be listened on.
 #[derive(Debug, Error)]
 pub(crate) enum BindError {
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}", .path.display())]
     Path { action: &'static str, path: PathBuf, source: io::Error },
     #[error("another broker serves {}", .0.display())]
     InUse(PathBuf),
@@ -59,10 +59,10 @@ pub(crate) enum BindError {
     DirectoryOwner { path: PathBuf, owner: u32 },
     #[error("the directory {} is writable by other users (mode {mode:04o}); expected at most 0755", .path.display())]
     DirectoryMode { path: PathBuf, mode: u32 },
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Tcp { address: SocketAddr, source: io::Error },
-    #[error("cannot take over the sockets of the service manager: {0}")]
-    Activation(io::Error),
+    #[error("cannot take over the sockets of the service manager")]
+    Activation(#[source] io::Error),
     #[error(
         "the service manager passed a socket named {0:?}; expected unix, tcp and admin, each at most once"
     )]
