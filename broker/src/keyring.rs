@@ -19,7 +19,7 @@ use crate::clock::Monotonic;
 mod render;
 mod value;
 
-pub(crate) use self::value::{Credential, SecretEntry};
+pub(crate) use self::value::{Credential, CredentialFacts, SecretEntry, ValueError};
 
 /// The holder of what is served now.
 pub(crate) struct Keyring {
@@ -171,7 +171,6 @@ fn link(credential: &Credential) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::value::CredentialFacts;
     use super::*;
     use crate::memory::Arena;
 

@@ -23,8 +23,10 @@ use tracing::warn;
 use zeroize::Zeroize;
 
 use self::free::{FreeList, Place};
+pub(crate) use self::stack::wipe_stack;
 
 mod free;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -170,7 +172,7 @@ impl SlotMut {
         self.0.as_ref()
     }
 
-    /// Ends the writing.
+    /// Ends writing.
     pub(crate) fn freeze(self) -> Slot {
         Slot(Bytes::from_owner(self.0))
     }
@@ -343,7 +345,7 @@ impl Pages {
             mm::mprotect(after, self.guard, MprotectFlags::empty())?;
             mm::madvise(first, self.length, Advice::LinuxDontDump)?;
             match protection {
-                // WIPEONFORK is for private mappings; this one is shared, so a child gets none of it.
+                // WIPEONFORK is for private mappings only, and this one is shared.
                 Protection::Secretmem => mm::madvise(first, self.length, Advice::LinuxDontFork),
                 Protection::Locked => {
                     mm::madvise(first, self.length, Advice::LinuxWipeOnFork)?;

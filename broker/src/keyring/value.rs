@@ -122,16 +122,19 @@ impl Credential {
         })
     }
 
-    /// The same, of a source that has been bad since then. The answers are shared.
+    /// The same, of a source that is good, or has been bad since then. The answers are shared.
     #[must_use]
-    pub(crate) fn frozen(&self, since: Monotonic) -> Self {
-        Self { frozen_since: Some(since), ..self.clone() }
+    pub(crate) fn marked(&self, frozen_since: Option<Monotonic>) -> Self {
+        Self { frozen_since, ..self.clone() }
     }
 
-    /// The same, of a source that is good.
-    #[must_use]
-    pub(crate) fn thawed(&self) -> Self {
-        Self { frozen_since: None, ..self.clone() }
+    /// Whether both give the same answers.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        // The body has the token and its end, and git's has nothing else.
+        self.body.expose_secret() == other.body.expose_secret()
+            && self.instance == other.instance
+            && self.summary() == other.summary()
+            && self.expires_at == other.expires_at
     }
 
     /// How it is listed.
@@ -162,16 +165,15 @@ impl SecretEntry {
         Ok(Self { fingerprint: Fingerprint::of(value), body, name, frozen_since: None })
     }
 
-    /// As [`Credential::frozen`].
+    /// As [`Credential::marked`].
     #[must_use]
-    pub(crate) fn frozen(&self, since: Monotonic) -> Self {
-        Self { frozen_since: Some(since), ..self.clone() }
+    pub(crate) fn marked(&self, frozen_since: Option<Monotonic>) -> Self {
+        Self { frozen_since, ..self.clone() }
     }
 
-    /// As [`Credential::thawed`].
-    #[must_use]
-    pub(crate) fn thawed(&self) -> Self {
-        Self { frozen_since: None, ..self.clone() }
+    /// As [`Credential::same_as`].
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.body.expose_secret() == other.body.expose_secret()
     }
 }
 
@@ -238,9 +240,27 @@ mod tests {
         let credential = Credential::new(facts(), b"glpat-x", &arena).unwrap();
         let used = arena.usage();
         let since = Monotonic::since_boot(std::time::Duration::from_secs(9));
-        let frozen = credential.frozen(since);
+        let frozen = credential.marked(Some(since));
         assert_eq!(frozen.frozen_since, Some(since));
-        assert_eq!(frozen.thawed().frozen_since, None);
+        assert!(frozen.same_as(&credential));
+        assert_eq!(frozen.marked(None).frozen_since, None);
         assert_eq!(arena.usage(), used);
+    }
+
+    #[test]
+    fn what_an_answer_shows_makes_a_difference() {
+        let arena = Arena::new(false).unwrap();
+        let new = |facts, token: &[u8]| Credential::new(facts, token, &arena).unwrap();
+        let credential = new(facts(), b"glpat-x");
+        assert!(credential.same_as(&new(facts(), b"glpat-x\n")));
+        for other in [
+            new(facts(), b"glpat-y"),
+            new(CredentialFacts { display_name: "other".to_owned(), ..facts() }, b"glpat-x"),
+            new(CredentialFacts { auth_type: AuthType::ServiceAccount, ..facts() }, b"glpat-x"),
+            new(CredentialFacts { expires_at: "2027-01-01T00:00:00.5Z".parse().ok(), ..facts() }, b"glpat-x"),
+            new(CredentialFacts { instance: None, ..facts() }, b"glpat-x"),
+        ] {
+            assert!(!credential.same_as(&other));
+        }
     }
 }

@@ -8,6 +8,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Arena {
+    /// One that is easily filled.
+    pub(crate) fn bounded(max_bytes: usize) -> Self {
+        Self::with(Protection::Plain, page_bytes(), max_bytes).unwrap()
+    }
+}
+
 fn every_protection() -> Vec<Arena> {
     [Protection::Secretmem, Protection::Locked, Protection::Plain]
         .into_iter()
@@ -155,7 +162,7 @@ fn permissions(address: usize) -> String {
 #[test]
 fn the_arena_grows_and_ends_in_an_error() {
     let page = page_bytes();
-    let arena = Arena::with(Protection::Plain, page, 16 * page).unwrap();
+    let arena = Arena::bounded(16 * page);
     let mut slots = Vec::new();
     let error = loop {
         match arena.allocate(1000) {
@@ -216,7 +223,7 @@ proptest! {
     /// Takes and gives back in any order; what is held never overlaps, and in the end all is one free piece.
     #[test]
     fn the_book_never_hands_out_a_byte_twice(steps in prop::collection::vec((1_usize..40, any::<prop::sample::Index>(), any::<bool>()), 1..200)) {
-        let arena = Arena::with(Protection::Plain, 4096, 64 * 1024).unwrap();
+        let arena = Arena::bounded(64 * 1024);
         let mut held: Vec<SlotMut> = Vec::new();
         for (granules, index, give) in steps {
             if give && !held.is_empty() {

@@ -1,0 +1,213 @@
+//! From one look to the next: what is read, what is published, and what is said about it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use dvx_proto::AgentName;
+use rustix::fd::AsFd;
+use tracing::{info, warn};
+
+use super::DirectorySettings;
+use super::merge::{Agent, Change, Plan};
+use super::scan::{AgentLook, Generation, Identity, SECRETS, Scanner};
+use super::source::{Outcome, SourceName};
+use super::watch::Watcher;
+use crate::clock::{Monotonic, Now};
+use crate::keyring::{Keyring, Snapshot};
+use crate::memory::{Arena, wipe_stack};
+use crate::upstream::Degraded;
+
+/// What is known of the root, and what is made of it.
+pub(super) struct Worker {
+    scanner: Scanner,
+    watcher: Option<Watcher>,
+    keyring: Arc<Keyring>,
+    agents: BTreeMap<AgentName, Agent>,
+    /// An agent was added or removed since the last snapshot.
+    agents_changed: bool,
+    revision: u64,
+    /// The last look at a readable root.
+    confirmed: Option<Monotonic>,
+    degraded: Vec<Degraded>,
+}
+
+/// How often an agent's directories are looked at when they are replaced meanwhile.
+const TRIES: usize = 3;
+
+impl Worker {
+    pub(super) fn new(settings: DirectorySettings, keyring: Arc<Keyring>, arena: Arena) -> Self {
+        let allow_mode = settings.allow_mode.unwrap_or(0);
+        Self {
+            scanner: Scanner { root: settings.path, allow_mode, arena },
+            watcher: Watcher::new(),
+            keyring,
+            agents: settings.agents.into_iter().map(|name| (name, Agent::new())).collect(),
+            agents_changed: false,
+            revision: 0,
+            confirmed: None,
+            degraded: Vec::new(),
+        }
+    }
+
+    pub(super) fn watcher(&self) -> Option<&Watcher> {
+        self.watcher.as_ref()
+    }
+
+    /// What cannot be used.
+    pub(super) fn degraded(&self) -> &[Degraded] {
+        &self.degraded
+    }
+
+    /// When a change has settled, where one has been seen.
+    pub(super) fn due(&self) -> Option<Monotonic> {
+        self.agents.values().filter_map(Agent::due).min()
+    }
+
+    /// Replaces the set of agents. The next look publishes it.
+    pub(super) fn set_agents(&mut self, names: Vec<AgentName>) {
+        let mut old = std::mem::take(&mut self.agents);
+        for name in names {
+            let known = old.remove(&name);
+            self.agents_changed |= known.is_none();
+            self.agents.insert(name, known.unwrap_or_else(Agent::new));
+        }
+        self.agents_changed |= !old.is_empty();
+        if let Some(watcher) = &mut self.watcher {
+            old.keys().for_each(|name| watcher.forget_below(&self.scanner.root.join(name.as_str())));
+        }
+    }
+
+    /// Looks at everything, reads what has changed, and publishes it.
+    pub(super) fn look(&mut self, now: Now) {
+        let mut degraded = Vec::new();
+        match self.look_at_agents(now) {
+            Ok(changed) => {
+                self.confirmed = Some(now.mono);
+                if changed || self.agents_changed || self.revision == 0 {
+                    self.publish(now.mono);
+                } else {
+                    self.keyring.confirm(now.mono);
+                }
+            }
+            Err(why) => {
+                degraded.push(Degraded { what: self.scanner.root.display().to_string(), why });
+                // Who is no agent any more is not served, even now.
+                if let Some(confirmed) = self.confirmed.filter(|_| self.agents_changed) {
+                    self.publish(confirmed);
+                }
+            }
+        }
+        for (name, agent) in &self.agents {
+            agent.degraded(&self.scanner.root.join(name.as_str()).display().to_string(), &mut degraded);
+        }
+        self.report(degraded);
+    }
+
+    /// Returns whether something else is to be served.
+    fn look_at_agents(&mut self, now: Now) -> Result<bool, String> {
+        let root = self.scanner.open_root()?;
+        let root_identity = Identity::of(root.as_fd());
+        let silent = self.revision == 0;
+        let mut changed = false;
+        for (name, agent) in &mut self.agents {
+            let (look, changes) = visit(&self.scanner, root.as_fd(), name, agent, now);
+            if !silent {
+                changes.iter().for_each(|change| change.log(name));
+            }
+            let marked = agent.credentials.mark() | agent.secrets.mark();
+            if marked || !changes.is_empty() {
+                agent.rebuild();
+                changed = true;
+            }
+            if let Some(watcher) = &mut self.watcher {
+                let path = self.scanner.root.join(name.as_str());
+                watcher.watch(&path, look.generation.agent);
+                watcher.watch(&path.join(SECRETS), look.generation.secrets);
+            }
+        }
+        if let Some(watcher) = &mut self.watcher {
+            watcher.watch(&self.scanner.root, root_identity);
+        }
+        Ok(changed)
+    }
+
+    fn publish(&mut self, at: Monotonic) {
+        self.revision += 1;
+        self.agents_changed = false;
+        let agents: HashMap<_, _> =
+            self.agents.iter().map(|(name, agent)| (name.clone(), Arc::clone(&agent.entry))).collect();
+        if self.revision == 1 {
+            let credentials: usize = agents.values().map(|entry| entry.credentials.len()).sum();
+            let secrets: usize = agents.values().map(|entry| entry.secrets.len()).sum();
+            let (path, agents) = (self.scanner.root.display(), agents.len());
+            info!(%path, agents, credentials, secrets, "directory read");
+        }
+        self.keyring.publish(Snapshot { revision: self.revision, agents }, at);
+    }
+
+    /// Remembers what cannot be used, and logs what has become of it: a line for each change.
+    fn report(&mut self, degraded: Vec<Degraded>) {
+        if degraded == self.degraded {
+            return;
+        }
+        let old: BTreeMap<_, _> = self.degraded.iter().map(|bad| (&bad.what, &bad.why)).collect();
+        let new: BTreeMap<_, _> = degraded.iter().map(|bad| (&bad.what, &bad.why)).collect();
+        for (path, why) in &new {
+            if old.get(path) != Some(why) {
+                warn!(%path, %why, "cannot be used; what it gave before is served for max_stale");
+            }
+        }
+        for path in old.keys().filter(|path| !new.contains_key(*path)) {
+            info!(%path, "no longer a problem");
+        }
+        self.degraded = degraded;
+    }
+}
+
+/// Looks at an agent's directories until they have stood still for that long, and takes in what is there.
+fn visit(
+    scanner: &Scanner,
+    root: BorrowedFd<'_>,
+    name: &AgentName,
+    agent: &mut Agent,
+    now: Now,
+) -> (AgentLook, Vec<Change>) {
+    let mut tries = 1..=TRIES;
+    loop {
+        let look = scanner.look(root, name);
+        let credentials = agent.credentials.look(&look.credentials, now.mono);
+        let secrets = agent.secrets.look(&look.secrets, now.mono);
+        if credentials == Plan::default() && secrets == Plan::default() {
+            return (look, Vec::new());
+        }
+        let read = |plan: &Plan| -> Vec<Outcome> {
+            plan.read.iter().map(|(source, stamp)| scanner.read(&look, source, *stamp)).collect()
+        };
+        let outcomes = (read(&credentials), read(&secrets));
+        wipe_stack();
+        if Generation::of(root, name) == look.generation {
+            let mut changes = agent.credentials.apply(credentials, outcomes.0, now);
+            changes.extend(agent.secrets.apply(secrets, outcomes.1, now));
+            return (look, changes);
+        }
+        if tries.next().is_none() {
+            // The next look does better.
+            return (look, Vec::new());
+        }
+    }
+}
+
+impl Change {
+    fn log(&self, agent: &AgentName) {
+        match (&self.name, self.fingerprint) {
+            (SourceName::Credential(provider), Some(fingerprint)) => {
+                info!(%agent, %provider, %fingerprint, "credential changed");
+            }
+            (SourceName::Credential(provider), None) => info!(%agent, %provider, "credential is gone"),
+            (SourceName::Secret(secret), Some(_)) => info!(%agent, %secret, "secret changed"),
+            (SourceName::Secret(secret), None) => info!(%agent, %secret, "secret is gone"),
+            (SourceName::Odd(_), _) => {}
+        }
+    }
+}
