@@ -1,0 +1,5 @@
+//! One module for each command.
+
+pub(crate) mod completions;
+pub(crate) mod dev;
+pub(crate) mod man;

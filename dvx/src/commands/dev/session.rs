@@ -1,0 +1,229 @@
+//! The first process of `dvx dev`: has the terminal and the user's signals, and speaks to the user.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use dvx_proto::{RemoteUrl, Token};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::channel::{Channel, Order, Report};
+use super::children::{self, Ending};
+use super::place::Place;
+use super::programs::Programs;
+use super::signals::{Arrival, Signals};
+use super::terminal::Terminal;
+use super::{note, token};
+use crate::cli::KEEPER;
+use crate::clock::Deadline;
+use crate::failure::Failure;
+
+/// How long the keeper may take to clean up before that becomes our task.
+const CLEANING_PATIENCE: Duration = Duration::from_millis(3900);
+
+/// What a session is to be.
+pub(crate) struct Plan {
+    pub(crate) programs: Programs,
+    pub(crate) place: Place,
+    pub(crate) instance: RemoteUrl,
+    pub(crate) command: Vec<OsString>,
+    /// The command is the user's shell.
+    pub(crate) is_shell: bool,
+    /// And a person sits in front of it.
+    pub(crate) is_interactive: bool,
+    /// The token came from there.
+    pub(crate) stdin_is_used_up: bool,
+}
+
+pub(crate) struct Session {
+    plan: Plan,
+    signals: Signals,
+    terminal: Option<Terminal>,
+    channel: Channel,
+    keeper: Pid,
+    is_running: bool,
+    /// Somebody wants us to end by this signal.
+    leaving: Option<(Signal, Deadline)>,
+}
+
+impl Session {
+    /// Starts the keeper. Nothing that would have to be cleaned up exists yet.
+    pub(crate) fn start(plan: Plan, signals: Signals, terminal: Option<Terminal>) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::io("cannot start a session", &error);
+        prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
+        let (channel, theirs) = Channel::pair().map_err(failed)?;
+        // This very program, even where its file has been replaced in the meantime. It inherits the blocked
+        // signals, so that none ends it before it is ready for them.
+        let mut keeper = Command::new("/proc/self/exe");
+        keeper.arg0(KEEPER).arg("--directory").arg(plan.place.path());
+        keeper
+            .arg("--broker")
+            .arg(&plan.programs.broker)
+            .arg("--instance-url")
+            .arg(plan.instance.to_string());
+        if terminal.is_some() {
+            keeper.arg("--stops-with-command");
+        }
+        keeper.arg("--").args(&plan.command).env_remove(token::VARIABLE).stdin(Stdio::from(theirs));
+        let child = keeper.spawn().map_err(failed)?;
+        let keeper = Pid::from_raw(i32::try_from(child.id()).unwrap_or(-1));
+        Ok(Self { plan, signals, terminal, channel, keeper, is_running: false, leaving: None })
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self, token: &Token) -> Result<ExitCode, Failure> {
+        let result = self.lead(token);
+        self.clean_up();
+        match (result, self.leaving) {
+            (_, Some((signal, _))) => Ok(ExitCode::from(Ending::Killed(signal).status())),
+            (Ok(status), None) => Ok(ExitCode::from(status)),
+            (Err(failure), None) => Err(failure),
+        }
+    }
+
+    fn lead(&mut self, token: &Token) -> Result<u8, Failure> {
+        loop {
+            match self.next_report()? {
+                Report::Watching => {
+                    let created = self.plan.place.create(token, &self.plan.instance);
+                    let what = || format!("cannot make {}", self.plan.place.path().display());
+                    created.map_err(|error| Failure::io(what(), &error))?;
+                    self.channel.send(&Order::Start, None);
+                }
+                Report::Serving(url) => self.run_command(&url)?,
+                Report::Ended { status } => return Ok(status),
+                Report::Failed(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn run_command(&mut self, url: &str) -> Result<(), Failure> {
+        if self.plan.is_shell {
+            self.greet(url);
+        }
+        let stdin =
+            self.stdin().map_err(|error| Failure::io("cannot open a stdin for the command", &error))?;
+        self.channel.send(&Order::Run, Some(stdin.as_fd()));
+        self.is_running = true;
+        Ok(())
+    }
+
+    /// Ours, unless the token has used it up: then the terminal for a shell, or nothing.
+    fn stdin(&self) -> io::Result<OwnedFd> {
+        if !self.plan.stdin_is_used_up {
+            return io::stdin().as_fd().try_clone_to_owned();
+        }
+        match self.terminal.as_ref().filter(|_| self.plan.is_shell).and_then(Terminal::to_stdin) {
+            Some(terminal) => Ok(terminal),
+            None => Ok(File::open("/dev/null")?.into()),
+        }
+    }
+
+    fn greet(&self, url: &str) {
+        note(&format!("agent me of enclave dev, for {}; broker at {url}", self.plan.instance));
+        note("everything is gone when this shell ends; try");
+        note("  dvxir credentials list");
+        note("  dvxir credentials get gitlab");
+        note(
+            "  curl -H \"Authorization: Bearer $(cat $DVX_TOKEN_FILE)\" $DVX_BROKER_URL/v1/agent/credentials",
+        );
+    }
+
+    /// What the keeper tells next. Signals are dealt with while we wait.
+    fn next_report(&mut self) -> Result<Report, Failure> {
+        let gone = || Failure::new("the session has ended", "its keeper is gone");
+        loop {
+            if self.wait()? {
+                let report =
+                    self.channel.receive().map_err(|error| Failure::io("cannot hear the keeper", &error))?;
+                return report.map(|(report, _)| report).ok_or_else(gone);
+            }
+            if self.leaving.is_some_and(|(_, deadline)| deadline.has_passed()) {
+                return Err(gone());
+            }
+        }
+    }
+
+    /// Waits for a report, a signal, or the end of our patience. Tells whether there is a report.
+    fn wait(&mut self) -> Result<bool, Failure> {
+        let mut sources =
+            [self.channel.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let patience = self.leaving.map_or(PollTimeout::NONE, |(_, deadline)| {
+            PollTimeout::try_from(deadline.remaining()).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut sources, patience) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(Failure::io("cannot wait", &error.into())),
+        }
+        let has_report = sources.first().and_then(PollFd::any).unwrap_or(false);
+        while let Some(arrival) = self.signals.next() {
+            self.react(arrival);
+        }
+        Ok(has_report)
+    }
+
+    fn react(&mut self, arrival: Arrival) {
+        match arrival.signal {
+            Signal::SIGCONT => self.channel.send(&Order::Resumed, None),
+            Signal::SIGTERM | Signal::SIGHUP => self.leave(arrival.signal),
+            Signal::SIGINT | Signal::SIGQUIT if !self.is_running => self.leave(arrival.signal),
+            // A shell makes up its own mind about Ctrl-C. Other commands got it from the terminal as we did,
+            // because they are in our process group, but not what was sent to this process alone.
+            Signal::SIGINT | Signal::SIGQUIT if !self.plan.is_interactive && !arrival.from_terminal => {
+                self.channel.send(&Order::Pass(arrival.signal as i32), None);
+            }
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, signal: Signal) {
+        if self.leaving.is_none() {
+            self.channel.send(&Order::End, None);
+            self.leaving = Some((signal, Deadline::after(CLEANING_PATIENCE)));
+        }
+    }
+
+    /// Makes sure that nothing is left, whether the keeper is still there to do it or not.
+    fn clean_up(&mut self) {
+        self.channel.send(&Order::End, None);
+        self.await_keeper();
+        if !children::end_all(None) {
+            note("warning: some processes of this session could not be ended");
+        }
+        if let Err(error) = self.plan.place.remove() {
+            let place = self.plan.place.path().display();
+            note(&format!("warning: cannot remove {place}: {}", crate::failure::cause(&error)));
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back();
+        }
+    }
+
+    /// Waits until the keeper has closed its end, which it does by ending.
+    fn await_keeper(&mut self) {
+        let deadline =
+            self.leaving.map_or_else(|| Deadline::after(CLEANING_PATIENCE), |(_, deadline)| deadline);
+        loop {
+            let mut source = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+            let patience = PollTimeout::try_from(deadline.remaining()).unwrap_or(PollTimeout::ZERO);
+            let is_open = match poll(&mut source, patience) {
+                Ok(0) => false,
+                Ok(_) => matches!(self.channel.receive::<Report>(), Ok(Some(_)) | Err(_)),
+                Err(errno) => errno == Errno::EINTR,
+            };
+            if !is_open {
+                break;
+            }
+        }
+        // It is our child and has not been waited for, so nobody else has its pid.
+        children::send(self.keeper, Signal::SIGKILL);
+    }
+}

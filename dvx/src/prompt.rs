@@ -1,0 +1,83 @@
+//! Asking for something that is not to be seen.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::commands::dev::Signals;
+
+/// What came of a question.
+pub(crate) enum Answer {
+    /// A line, without its end.
+    Line(Zeroizing<Vec<u8>>),
+    /// The user would rather leave.
+    Signal(Signal),
+}
+
+/// Longer lines do not come from a terminal (termios(3): the canonical mode's limit).
+const MAX_LINE_BYTES: usize = 4096;
+
+/// Asks on the terminal, which does not show what is typed and is left as it was found.
+pub(crate) fn hidden(question: &str, signals: &Signals) -> io::Result<Answer> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    terminal.write_all(question.as_bytes())?;
+    let hidden = Hidden::new(&terminal)?;
+    let answer = read_line(&terminal, signals);
+    drop(hidden);
+    if !matches!(answer, Ok(Answer::Line(_))) {
+        terminal.write_all(b"\n")?;
+    }
+    answer
+}
+
+fn read_line(mut terminal: &File, signals: &Signals) -> io::Result<Answer> {
+    let mut line = Zeroizing::new(vec![0; MAX_LINE_BYTES]);
+    loop {
+        let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut sources = [watched(terminal.as_fd()), watched(signals.as_fd())];
+        poll(&mut sources, PollTimeout::NONE)?;
+        let typed = sources.first().and_then(PollFd::any).unwrap_or(false);
+        while let Some(arrival) = signals.next() {
+            if !matches!(arrival.signal, Signal::SIGCHLD | Signal::SIGCONT) {
+                return Ok(Answer::Signal(arrival.signal));
+            }
+        }
+        if typed {
+            let length = terminal.read(&mut line)?;
+            line.truncate(length);
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
+            return Ok(Answer::Line(line));
+        }
+    }
+}
+
+/// A terminal that does not show what is typed, but for the end of the line.
+struct Hidden<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Hidden<'a> {
+    fn new(terminal: &'a File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        hidden.local_flags.insert(LocalFlags::ECHONL);
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &hidden)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        // Nothing more can be done for a terminal that is gone.
+        tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.before).ok();
+    }
+}
