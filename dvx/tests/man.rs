@@ -1,5 +1,9 @@
 //! The manual pages that are checked in are the ones that the program makes.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy takes helpers of tests in a folder of their own for production code"
+)]
 
 use std::path::Path;
 use std::process::Command;
@@ -21,14 +25,21 @@ fn the_manual_pages_are_up_to_date() {
         let hint = format!("dvx man {name} > {}", file.display());
         assert!(dvx(&["man", name]) == checked_in, "out of date; run: {hint}");
     }
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), names.len(), "a page that the program does not know");
+    assert_eq!(
+        std::fs::read_dir(&folder).unwrap().count(),
+        names.len(),
+        "a page that the program does not know"
+    );
 }
 
 #[test]
 fn an_unknown_page_is_a_usage_error() {
     let output = Command::new(env!("CARGO_BIN_EXE_dvx")).args(["man", "dvx-tea"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "dvx: no page dvx-tea: the pages are dvx and dvx-dev\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "dvx: no page dvx-tea: the pages are dvx and dvx-dev\n"
+    );
     assert!(output.stdout.is_empty());
 }
 

@@ -103,6 +103,7 @@ impl Keeper {
         while !matches!(self.wait(None, None)?, Some((Order::Start, _))) {}
         let broker = Broker::start(&self.arguments.broker, &self.place)?;
         self.broker = Some(broker.pid());
+        self.look_after_children()?;
         let deadline = Deadline::after(START_PATIENCE);
         while !broker.is_ready() {
             if deadline.has_passed() {
@@ -119,6 +120,8 @@ impl Keeper {
         loop {
             if let Some((Order::Run, stdin)) = self.wait(None, None)? {
                 self.command = Some(self.run_command(&url, stdin)?);
+                // While it is being spawned, the news of its end can get lost: see `signals::spawn`.
+                self.look_after_children()?;
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::clock::Deadline;
 use crate::failure::Failure;
 
 /// How long the keeper may take to clean up before that becomes our task.
-const CLEANING_PATIENCE: Duration = Duration::from_millis(3900);
+const CLEANING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a session is to be.
 pub(crate) struct Plan {

@@ -52,7 +52,8 @@ impl AsFd for Signals {
 }
 
 /// Starts a program with no signal blocked. The mask belongs to the thread that starts it, hence a thread
-/// of its own.
+/// of its own. A SIGCHLD that arrives meanwhile may go to that thread, which ignores it: look for children
+/// that have ended afterwards.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let spawned = thread::scope(|scope| {
         let spawner = scope.spawn(|| {

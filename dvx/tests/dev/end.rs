@@ -1,0 +1,161 @@
+//! However a session ends, nothing of it is left.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{CLEANING, Lasting, World, is_gone, wait_until};
+use nix::sys::signal::{Signal, kill, killpg};
+
+#[test]
+fn what_the_command_leaves_running_ends_with_it() {
+    let world = World::new();
+    world.run("env -i setsid sleep 600 & echo $! > $WORLD/pid");
+    let pid = fs::read_to_string(world.path("pid")).unwrap().trim().parse().unwrap();
+    assert!(is_gone(nix::unistd::Pid::from_raw(pid)));
+    world.assert_clean();
+}
+
+#[test]
+fn signals_that_end_us_end_everything() {
+    for (signal, status) in
+        [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGINT, 130), (Signal::SIGQUIT, 131)]
+    {
+        let world = World::new();
+        let mut session = world.start_lasting();
+        kill(session.front(), signal).unwrap();
+        let ended = session.child.wait().unwrap();
+        assert_eq!(ended.code(), Some(status), "{signal}");
+        world.assert_clean();
+        session.assert_gone(&world);
+    }
+}
+
+#[test]
+fn killing_the_first_process_ends_everything() {
+    let world = World::new();
+    let session = world.start_lasting();
+    kill(session.front(), Signal::SIGKILL).unwrap();
+    session.assert_gone(&world);
+}
+
+#[test]
+fn killing_the_keeper_ends_everything() {
+    let world = World::new();
+    let mut session = world.start_lasting();
+    kill(session.keeper, Signal::SIGKILL).unwrap();
+    let ended = session.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(1));
+    world.assert_clean();
+    session.assert_gone(&world);
+    assert_eq!(stderr_of(&mut session), "dvx: the session has ended: its keeper is gone\n");
+}
+
+#[test]
+fn killing_the_broker_ends_everything_and_says_so() {
+    let world = World::new();
+    let mut session = world.start_lasting();
+    kill(session.broker, Signal::SIGKILL).unwrap();
+    let ended = session.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(1));
+    world.assert_clean();
+    session.assert_gone(&world);
+    let stderr = stderr_of(&mut session);
+    assert!(stderr.contains("dvx: the broker has ended: killed by SIGKILL\n"), "{stderr}");
+}
+
+#[test]
+fn killing_the_whole_process_group_leaves_somebody_who_cleans_up() {
+    let world = World::new();
+    let mut command = world.dvx(&["dev", "--", "sh", "-c", "touch $WORLD/ready; sleep 600"]);
+    let mut child = std::os::unix::process::CommandExt::process_group(&mut command, 0).spawn().unwrap();
+    wait_until("the session runs", Duration::from_secs(20), || world.path("ready").exists());
+    let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    killpg(group, Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    wait_until("the files are gone", CLEANING, || fs::read_dir(world.runtime()).unwrap().next().is_none());
+}
+
+#[test]
+fn a_keeper_that_hangs_does_not_stop_the_end() {
+    let world = World::new();
+    let mut session = world.start_lasting();
+    kill(session.keeper, Signal::SIGSTOP).unwrap();
+    kill(session.front(), Signal::SIGTERM).unwrap();
+    assert_eq!(session.child.wait().unwrap().code(), Some(143));
+    world.assert_clean();
+    session.assert_gone(&world);
+}
+
+#[test]
+fn a_signal_that_ends_the_command_is_our_status() {
+    let world = World::new();
+    let output = world.dvx(&["dev", "--", "sh", "-c", "kill -USR1 $$"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 10));
+    world.assert_clean();
+}
+
+#[test]
+fn a_command_may_take_an_interrupt_as_it_likes() {
+    let world = World::new();
+    let script = "trap 'echo caught; exit 4' INT; touch $WORLD/ready; while :; do sleep 0.1; done";
+    let mut command = world.dvx(&["dev", "--", "sh", "-c", script]);
+    let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    wait_until("the command runs", Duration::from_secs(20), || world.path("ready").exists());
+    kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "caught\n");
+}
+
+/// A folder with our programs, but a broker that does as the script says.
+fn with_broker(world: &World, script: &str) -> Command {
+    let folder = world.path("bin");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_dvx"), folder.join("dvx")).unwrap();
+    for (name, script) in [("dvx-broker", script), ("dvxir", "#!/bin/sh\n")] {
+        fs::write(folder.join(name), script).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(folder.join("dvx"));
+    command.args(["dev", "--", "true"]);
+    world.prepare(&mut command);
+    command
+}
+
+#[test]
+fn a_broker_that_does_not_start_shows_its_log() {
+    let world = World::new();
+    let output =
+        with_broker(&world, "#!/bin/sh\necho 'ERROR no luck today' >&2\nexit 78\n").output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("dvx: the broker did not start: exit status 78\n  ERROR no luck today\n"),
+        "{stderr}"
+    );
+    world.assert_clean();
+}
+
+#[test]
+fn programs_that_are_missing_are_named() {
+    let world = World::new();
+    let mut command = with_broker(&world, "#!/bin/sh\n");
+    fs::remove_file(world.path("bin/dvx-broker")).unwrap();
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("dvx: cannot find dvx-broker: it is not in "), "{stderr}");
+    assert!(stderr.contains("\nhint: cargo build"), "{stderr}");
+}
+
+fn stderr_of(session: &mut Lasting) -> String {
+    let mut text = String::new();
+    session.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    text.lines()
+        .filter(|line| !line.contains("warning: running as root"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
