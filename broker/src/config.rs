@@ -90,6 +90,18 @@ pub(crate) enum Seccomp {
     Off,
 }
 
+impl Seccomp {
+    /// The word in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Errno => "errno",
+            Self::Log => "log",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// Where decisions are recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AuditSink {

@@ -1,6 +1,9 @@
 //! What the broker denies itself: being looked into, being more than it is, and every system call and file
 //! that it has no use for.
 
+mod calls;
+mod files;
+
 use std::io;
 use std::path::Path;
 
@@ -18,6 +21,8 @@ const RESERVED_DESCRIPTORS: u32 = 128;
 pub(crate) enum SandboxError {
     #[error("cannot {action}")]
     Process { action: &'static str, source: io::Error },
+    #[error("cannot restrict system calls; hardening.seccomp = \"off\" does without")]
+    Seccomp(#[source] seccompiler::Error),
 }
 
 /// What must be so before the first secret, the first file and the first thread: no core dump, no debugger of
@@ -55,21 +60,19 @@ pub(crate) fn raise_descriptor_limit(connections: u32) -> u32 {
     u32::try_from(room).unwrap_or(connections)
 }
 
-/// Gives up all that serving does not need. Must be called before threads are started; they inherit it.
-pub(crate) fn confine(_config: &Config, _config_path: &Path) -> Result<(), SandboxError> {
-    Ok(())
+/// Gives up all that serving does not need. Must be called after the sockets are bound and before threads are
+/// started; they inherit it.
+pub(crate) fn confine(config: &Config, config_path: &Path) -> Result<(), SandboxError> {
+    let landlock = files::restrict(config, config_path).map_or_else(
+        |error| {
+            tracing::warn!(%error, "access to files cannot be restricted");
+            "failed".to_owned()
+        },
+        |status| files::describe(&status),
+    );
+    tracing::info!(landlock, seccomp = config.hardening.seccomp.as_str(), "the broker is confined");
+    calls::restrict(config.hardening.seccomp)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_no_more_than_descriptors_allow() {
-        assert_eq!(raise_descriptor_limit(10), 10);
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        if hard < u64::from(u32::MAX) {
-            assert_eq!(u64::from(raise_descriptor_limit(u32::MAX)), hard - u64::from(RESERVED_DESCRIPTORS));
-        }
-    }
-}
+mod tests;
