@@ -1,0 +1,44 @@
+//! Tokens that need no more arithmetic.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use dvx_proto::AgentName;
+
+use super::Verified;
+
+/// The latest tokens of each agent, by the SHA-256 of their text. None outlives its own end: times are
+/// compared whenever it is used.
+#[derive(Default)]
+pub(super) struct Seen {
+    tokens: HashMap<[u8; 32], Arc<Verified>>,
+    by_agent: HashMap<AgentName, VecDeque<[u8; 32]>>,
+}
+
+/// An agent uses one or two at a time. One that asks for many pushes out its own only.
+pub(super) const PER_AGENT: usize = 32;
+
+impl Seen {
+    pub(super) fn get(&self, digest: &[u8; 32]) -> Option<Arc<Verified>> {
+        self.tokens.get(digest).cloned()
+    }
+
+    pub(super) fn remember(&mut self, digest: [u8; 32], verified: Arc<Verified>) {
+        let agent = verified.agent.clone();
+        if self.tokens.insert(digest, verified).is_some() {
+            return;
+        }
+        let latest = self.by_agent.entry(agent).or_default();
+        latest.push_back(digest);
+        if latest.len() > PER_AGENT
+            && let Some(oldest) = latest.pop_front()
+        {
+            self.tokens.remove(&oldest);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+}
