@@ -1,1 +1,263 @@
 //! The agent API: requests in, decisions made, answers out.
+//!
+//! [`Api::handle`] is the walk of one request: framing, origin, identity, rate, route, and then the file of
+//! that route. Whatever comes of it is written to the audit log before the answer leaves.
+
+pub(crate) mod answer;
+mod caller;
+mod credentials;
+mod framing;
+mod git;
+mod identity;
+pub(crate) mod problem;
+mod rates;
+mod record;
+mod rejections;
+mod secrets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dvx_proto::agent::{Route, Transport};
+use dvx_proto::{Code, EnclaveName};
+use hyper::Request;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+
+pub(crate) use self::answer::Answer;
+use self::answer::rendered;
+pub(crate) use self::caller::Peer;
+use self::problem::Refusal;
+pub(crate) use self::rates::{Rates, Refusals};
+use self::record::{Record, RequestIds, Served};
+use self::rejections::Rejections;
+use crate::audit::Audit;
+use crate::clock::{self, Monotonic, Now};
+use crate::identity::Issuer;
+use crate::keyring::{AgentEntry, Freshness, Keyring, View};
+use crate::metrics::Metrics;
+use crate::policy::{self, AgentRule, Decision, Denial, Rules, Situation, Subject};
+use crate::upstream::Upstream;
+
+/// When a client may try again while the upstream is not there: it is looked at more than once a second.
+const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
+
+/// What a reload can change.
+pub(crate) struct Settings {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) rates: Rates,
+    pub(crate) max_stale: Duration,
+}
+
+/// All that requests are answered from.
+pub(crate) struct Api {
+    pub(crate) enclave: EnclaveName,
+    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) upstream: Upstream,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
+    rejections: Rejections,
+    strangers: Refusals,
+    request_ids: RequestIds,
+    discovery: Bytes,
+}
+
+/// The parts from which an [`Api`] is made.
+pub(crate) struct Parts {
+    pub(crate) enclave: EnclaveName,
+    pub(crate) settings: Settings,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) upstream: Upstream,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
+    pub(crate) transports: Vec<Transport>,
+}
+
+/// One request of an agent, as the route's own file sees it. It is decided on one view of the keyring.
+struct Context<'a> {
+    api: &'a Api,
+    settings: &'a Settings,
+    agent: &'a AgentRule,
+    peer: &'a Peer,
+    route: &'a Route,
+    view: Arc<View>,
+    now: Now,
+}
+
+impl Api {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            discovery: identity::discovery(parts.transports),
+            enclave: parts.enclave,
+            settings: ArcSwap::from_pointee(parts.settings),
+            keyring: parts.keyring,
+            upstream: parts.upstream,
+            issuer: parts.issuer,
+            audit: parts.audit,
+            metrics: parts.metrics,
+            rejections: Rejections::default(),
+            strangers: Refusals::new(),
+            request_ids: RequestIds::new(),
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
+        let now = clock::now();
+        let route = Route::at(request.uri().path());
+        let mut record = Record::new(&self.request_ids, route.as_ref(), now);
+        let settings = self.settings.load_full();
+        let result = match self.check(peer, &request) {
+            Err(refusal) => Err(refusal),
+            Ok(()) if route == Some(Route::Discover) => match allow(&Route::Discover, &request) {
+                Ok(()) => return rendered(self.discovery.clone()),
+                Err(refusal) => Err(refusal),
+            },
+            Ok(()) => self.decide(peer, &settings, route, request, &mut record).await,
+        };
+        self.finish(peer, &settings, &record, result)
+    }
+
+    /// A request that could not even be parsed; the parser has answered it.
+    pub(crate) fn note_malformed(&self, peer: &Peer, reason: &'static str) {
+        let settings = self.settings.load_full();
+        let refusal = Refusal::bad_request("").with_reason(reason);
+        let _answered: Answer =
+            self.finish(peer, &settings, &Record::new(&self.request_ids, None, clock::now()), Err(refusal));
+    }
+
+    /// A connection that was not let in.
+    pub(crate) fn note_turned_away(&self, peer: &Peer, detail: &'static str, reason: &'static str) {
+        let settings = self.settings.load_full();
+        let refusal = Refusal::new(Code::TooManyConnections, detail).with_reason(reason);
+        let _answered: Answer =
+            self.finish(peer, &settings, &Record::new(&self.request_ids, None, clock::now()), Err(refusal));
+    }
+
+    fn check(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), Refusal> {
+        framing::check(request)?;
+        match peer.transport {
+            Transport::Unix => Ok(()),
+            Transport::Tcp => framing::check_origin(request.headers(), peer.tcp_port),
+        }
+    }
+
+    async fn decide(
+        &self,
+        peer: &Peer,
+        settings: &Settings,
+        route: Option<Route>,
+        request: Request<Incoming>,
+        record: &mut Record,
+    ) -> Result<Served, Refusal> {
+        let agent = self.authenticate(peer, settings, request.headers(), record.now)?;
+        record.agent = Some(agent.name.clone());
+        if let Some(rate) = settings.rates.of(&agent.name) {
+            rate.take().map_err(rate_limited)?;
+        }
+        let route = route.ok_or_else(Refusal::not_found)?;
+        allow(&route, &request)?;
+        let view = Arc::clone(&self.keyring.load());
+        let mut context = Context { api: self, settings, agent, peer, route: &route, view, now: record.now };
+        let result = match &route {
+            Route::Discover => Err(Refusal::not_found()),
+            Route::Whoami => Ok(context.whoami()),
+            Route::IssueToken => context.issue_token(request.into_body()).await,
+            Route::Credentials => context.list_credentials(),
+            Route::Credential(provider) => context.credential(provider.as_ref()),
+            Route::Rejected(provider) => context.rejected(provider.as_ref(), request.into_body()).await,
+            Route::Secrets => context.list_secrets(),
+            Route::Secret(name) => context.secret(name.as_ref()),
+            Route::GitCredential => context.git_credential(request.into_body(), record).await,
+        };
+        record.now = context.now;
+        result
+    }
+}
+
+impl Context<'_> {
+    fn entry(&self) -> Option<&AgentEntry> {
+        self.view.snapshot.agents.get(&self.agent.name).map(Arc::as_ref)
+    }
+
+    /// Asks the policy. What it is asked about is the same for every route but for the subject.
+    fn permit(&self, subject: Subject) -> Result<(), Refusal> {
+        let situation = Situation {
+            route: self.route,
+            transport: self.peer.transport,
+            state: self.entry().map(|entry| entry.state),
+            freshness: self.freshness(None),
+            subject,
+            now: self.now.wall,
+        };
+        match policy::decide(&situation) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(denial) => Err(self.refusal(denial)),
+        }
+    }
+
+    fn freshness(&self, frozen_since: Option<Monotonic>) -> Freshness {
+        self.view.freshness(frozen_since, self.now.mono, self.settings.max_stale)
+    }
+
+    /// What the policy is told of a value that the agent has.
+    fn held(&self, expires_at: Option<Timestamp>, frozen_since: Option<Monotonic>) -> Subject {
+        Subject::Held { expires_at, freshness: self.freshness(frozen_since) }
+    }
+
+    /// An answer from this view, with what it says about its source.
+    fn serve(&self, answer: Answer, frozen_since: Option<Monotonic>) -> Served {
+        let age = match self.freshness(frozen_since) {
+            Freshness::Fresh { age } | Freshness::Stale { age } => age,
+            Freshness::Never => Duration::ZERO,
+        };
+        Served::from_upstream(answer, self.view.snapshot.revision, age)
+    }
+
+    /// The policy's no, in words for the caller.
+    fn refusal(&self, denial: Denial) -> Refusal {
+        let refusal = match denial.code {
+            Code::NotFound => Refusal::not_found(),
+            Code::CredentialExpired => Refusal::new(denial.code, "the credential has expired or is about to")
+                .with_hint("ask the operator of this enclave to renew it"),
+            Code::AgentIsolated | Code::AgentRevoked => self.out_of_service(denial.code),
+            Code::UpstreamUnavailable => Refusal::new(denial.code, "the upstream's secrets are not current")
+                .with_retry_after(UPSTREAM_RETRY)
+                .with_hint("the operator of this enclave sees the cause in `dvx-broker status`"),
+            Code::ForbiddenTransport => {
+                Refusal::new(denial.code, "agent tokens are given out on the Unix socket only")
+            }
+            other => Refusal::new(other, denial.reason),
+        };
+        refusal.with_reason(denial.reason)
+    }
+
+    fn out_of_service(&self, code: Code) -> Refusal {
+        let reason = self.entry().and_then(|entry| entry.reason.as_deref());
+        let detail = match reason {
+            Some(reason) => format!("an operator has taken this agent out of service: {reason}"),
+            None => "an operator has taken this agent out of service".to_owned(),
+        };
+        Refusal::new(code, detail)
+    }
+}
+
+/// A known path takes one method.
+fn allow(route: &Route, request: &Request<Incoming>) -> Result<(), Refusal> {
+    let method = route.spec().method;
+    if request.method().as_str() == method {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::MethodNotAllowed, format!("this path takes {method} only")).with_allow(method))
+}
+
+fn rate_limited(wait: Duration) -> Refusal {
+    let detail = "this agent has used up its request rate";
+    // The header has whole seconds, and zero would read as "at once".
+    Refusal::new(Code::RateLimited, detail).with_retry_after(wait.max(Duration::from_secs(1)))
+}

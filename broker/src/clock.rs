@@ -22,7 +22,8 @@ pub(crate) struct Now {
 pub(crate) struct Monotonic(Duration);
 
 impl Monotonic {
-    /// A point on the clock, for those who make up their own time.
+    /// A point on the clock, for tests, which make up their own time.
+    #[cfg(test)]
     pub(crate) const fn since_boot(duration: Duration) -> Self {
         Self(duration)
     }

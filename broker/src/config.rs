@@ -162,19 +162,6 @@ impl Config {
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
-
-    /// This configuration as far as it can come into force without a restart of a broker that runs with
-    /// `old`.
-    pub(crate) fn with_fixed_of(self, old: &Self) -> Self {
-        Self {
-            enclave: old.enclave.clone(),
-            listen: old.listen.clone(),
-            upstream: old.upstream.clone(),
-            hardening: old.hardening,
-            audit: old.audit.clone(),
-            ..self
-        }
-    }
 }
 
 fn uid_of_user(name: &str) -> Option<u32> {

@@ -128,6 +128,7 @@ impl View {
     }
 
     /// When the upstream last stood by the snapshot.
+    #[cfg(test)]
     pub(crate) fn confirmed(&self) -> Option<Monotonic> {
         self.confirmed
     }

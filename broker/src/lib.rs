@@ -4,7 +4,6 @@
 //! *Peer* says who is at the other end, *identity* proves it with tokens, *policy* decides, *keyring* holds,
 //! *upstream* fills it, *audit* remembers.
 #![deny(unsafe_code)]
-#![allow(dead_code, unused_imports, reason = "the modules are wired together by the server")]
 
 mod admin;
 mod api;

@@ -1,3 +1,227 @@
 //! Sockets: how they are made, and how connections are let in.
 
 pub(crate) mod bind;
+mod connection;
+pub(crate) mod gate;
+mod guard;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dvx_proto::agent::Transport;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use self::gate::{Admission, Full, Gate};
+use crate::api::problem::too_many_connections;
+use crate::api::{Api, Peer};
+use crate::clock;
+use crate::peer::{self, PeerContext, owner};
+
+/// How long accepting pauses when the machine has nothing left to accept with. A tenth of a second is
+/// nothing to a client in the queue and saves a core that would otherwise spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Refused connections that may linger at a time until their client has read why.
+const LINGERING: usize = 64;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// Lets connections in and has them served until told to stop.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    pub(crate) api: Arc<Api>,
+    pub(crate) gate: Gate,
+    pub(crate) peers: Arc<PeerContext>,
+    /// True once the broker is going down.
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) lingering: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        api: Arc<Api>,
+        gate: Gate,
+        peers: Arc<PeerContext>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { api, gate, peers, stopping, lingering: Arc::new(Semaphore::new(LINGERING)) }
+    }
+
+    /// Serves a Unix socket until the broker stops, then waits for the requests in flight.
+    pub(crate) async fn serve_unix(self, socket: UnixListener) -> io::Result<()> {
+        let mut tasks = JoinSet::new();
+        let mut stopping = self.stopping.clone();
+        while let Some((stream, _)) = accept(&mut stopping, &mut tasks, || socket.accept()).await? {
+            self.welcome_unix(stream, &mut tasks);
+        }
+        drop(socket);
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Serves loopback TCP in the same way.
+    pub(crate) async fn serve_tcp(self, socket: TcpListener) -> io::Result<()> {
+        let server = socket.local_addr()?;
+        let mut tasks = JoinSet::new();
+        let mut stopping = self.stopping.clone();
+        while let Some((stream, client)) = accept(&mut stopping, &mut tasks, || socket.accept()).await? {
+            self.welcome_tcp(stream, client, server, &mut tasks);
+        }
+        drop(socket);
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    fn welcome_unix(&self, stream: UnixStream, tasks: &mut JoinSet<()>) {
+        let rules = &self.api.settings.load().rules;
+        let identity = peer::unix::identify(stream.as_fd(), &self.peers, rules, clock::monotonic());
+        self.welcome(stream, Peer { transport: Transport::Unix, tcp_port: 0, identity }, tasks);
+    }
+
+    fn welcome_tcp(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+        server: SocketAddr,
+        tasks: &mut JoinSet<()>,
+    ) {
+        // An answer is one small write; without this it would wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let rules = &self.api.settings.load().rules;
+        let identity =
+            peer::loopback::identify(stream.as_fd(), client, server, &self.peers, rules, clock::monotonic());
+        self.welcome(stream, Peer { transport: Transport::Tcp, tcp_port: server.port(), identity }, tasks);
+    }
+
+    fn welcome<S>(&self, stream: S, peer: Peer, tasks: &mut JoinSet<()>)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        match self.gate.admit(peer.uid()) {
+            Ok(admission) => {
+                self.api.metrics.count_accepted(peer.transport);
+                let (api, stopping) = (self.api.clone(), self.stopping.clone());
+                tasks.spawn(async move {
+                    let _held: Admission = admission;
+                    let peer = prove(peer, stream.as_fd(), &api).await;
+                    connection::serve(stream, peer, api, stopping).await;
+                });
+            }
+            Err(full) => self.turn_away(stream, &peer, full, tasks),
+        }
+    }
+
+    /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment.
+    fn turn_away<S>(&self, mut stream: S, peer: &Peer, full: Full, tasks: &mut JoinSet<()>)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        let (detail, reason) = match full {
+            Full::User => ("this user has as many connections as it may have", "connections of this uid"),
+            Full::Broker => ("the broker has as many connections as it may have", "connections in all"),
+        };
+        self.api.metrics.count_refused();
+        self.api.note_turned_away(peer, detail, reason);
+        let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
+        let text = too_many_connections(detail);
+        tasks.spawn(async move {
+            let _ended: Result<io::Result<()>, _> =
+                tokio::time::timeout(LINGER_TIME, farewell(&mut stream, text)).await;
+            drop(place);
+        });
+    }
+}
+
+/// Looks at the peer's processes where a rule asks for what only they can show. That takes milliseconds, so it
+/// happens beside the serving thread.
+async fn prove(peer: Peer, socket: BorrowedFd<'_>, api: &Api) -> Peer {
+    let facts = match &peer.identity {
+        Ok(facts) if api.settings.load().rules.needs_owner(facts) => facts.clone(),
+        Ok(_) | Err(_) => return peer,
+    };
+    let unproven = facts.clone();
+    let proof = match socket.try_clone_to_owned() {
+        Ok(socket) => tokio::task::spawn_blocking(move || owner::prove(facts, socket.as_fd())).await.ok(),
+        Err(_) => None,
+    };
+    // Facts without the proof match no rule that needs it.
+    Peer { identity: proof.unwrap_or(Ok(unproven)), ..peer }
+}
+
+/// Writes an answer, and reads what the client still sends so that closing does not cut the answer off.
+async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), text: Bytes) -> io::Result<()> {
+    stream.write_all(&text).await?;
+    stream.shutdown().await?;
+    let mut taken = 0;
+    let mut scrap = [0; 4096];
+    while taken < LINGER_BYTES {
+        match stream.read(&mut scrap).await? {
+            0 => break,
+            count => taken += count,
+        }
+    }
+    Ok(())
+}
+
+/// The next connection, or none when the broker stops. What goes wrong with one connection ends nothing.
+async fn accept<S, F, A>(
+    stopping: &mut watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+    next: A,
+) -> io::Result<Option<S>>
+where
+    A: Fn() -> F,
+    F: Future<Output = io::Result<S>>,
+{
+    loop {
+        // Ended connections are taken off the set here, so that it does not grow.
+        while tasks.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(None),
+            accepted = next() => accepted,
+        };
+        match accepted {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => match verdict(&error) {
+                AcceptError::Connection => {
+                    tracing::debug!(%error, "a connection ended before it was accepted")
+                }
+                AcceptError::Exhausted => {
+                    tracing::warn!(%error, "cannot accept connections for lack of resources, waiting");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                AcceptError::Socket => return Err(error),
+            },
+        }
+    }
+}
+
+enum AcceptError {
+    /// This one connection is gone.
+    Connection,
+    /// Out of descriptors or memory, which may pass.
+    Exhausted,
+    /// The listening socket itself is unusable.
+    Socket,
+}
+
+/// Sorts the errors of accept(2).
+fn verdict(error: &io::Error) -> AcceptError {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptError::Exhausted,
+        Some(libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
+            AcceptError::Socket
+        }
+        _ => AcceptError::Connection,
+    }
+}

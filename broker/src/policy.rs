@@ -8,5 +8,7 @@ mod rules;
 mod selector;
 
 pub(crate) use decision::{Decision, Denial, Situation, Subject, decide};
-pub(crate) use rules::{AgentRule, NoMatch, RuleError, Rules};
-pub(crate) use selector::{CgroupPath, InvalidSelector, UnitName};
+#[cfg(test)]
+pub(crate) use rules::NoMatch;
+pub(crate) use rules::{AgentRule, RuleError, Rules};
+pub(crate) use selector::{CgroupPath, UnitName};

@@ -5,14 +5,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dvx_proto::{AgentName, Fingerprint, ProviderName};
 use rustix::event::{EventfdFlags, eventfd};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -24,7 +24,8 @@ pub(crate) struct Upstream {
     bell: Arc<OwnedFd>,
     health: watch::Receiver<Health>,
     thread: Option<JoinHandle<()>>,
-    ended: Receiver<()>,
+    /// Behind a mutex only because the server's threads share the whole; it is looked at once, at the end.
+    ended: Mutex<Receiver<()>>,
 }
 
 /// How an upstream fares, besides how long ago it was last heard of, which the keyring knows.
@@ -37,7 +38,7 @@ pub(crate) struct Health {
 }
 
 /// Something that is served as it last was, or not at all, because its source is bad.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Degraded {
     /// Where it comes from, such as a path.
     pub(crate) what: String,
@@ -70,15 +71,10 @@ impl Upstream {
         self.send(Request::SetAgents(agents));
     }
 
-    /// How it fares, now and with each change. The channel closes when the upstream has ended, which without
-    /// [`stop`](Self::stop) is a failure.
+    /// How it fares, now and with each change. The channel closes when the upstream has ended, which is a
+    /// failure while this is held.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
-    }
-
-    /// Ends it and waits for that, though not for long.
-    pub(crate) fn stop(mut self) {
-        self.end();
     }
 
     fn send(&self, request: Request) {
@@ -91,7 +87,8 @@ impl Upstream {
     fn end(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.send(Request::Stop);
-        match self.ended.recv_timeout(STOP_WAIT) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(STOP_WAIT);
+        match ended {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
                 if thread.join().is_err() {
                     warn!("the upstream's thread had panicked");
@@ -127,7 +124,13 @@ impl Mailbox {
             let _ended = ended_sender;
             work(mailbox);
         })?;
-        Ok(Upstream { requests, bell, health: health_receiver, thread: Some(thread), ended })
+        Ok(Upstream {
+            requests,
+            bell,
+            health: health_receiver,
+            thread: Some(thread),
+            ended: Mutex::new(ended),
+        })
     }
 
     /// Becomes readable when a request has come.

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use thiserror::Error;
 
 use super::client::{ClientError, get};
+use crate::admin::status::{AgentStatus, MemoryStatus, Status, UpstreamStatus};
+use crate::upstream::Degraded;
 
 /// Why nothing is known about a broker.
 #[derive(Debug, Error)]
@@ -21,72 +22,6 @@ pub(super) enum StatusError {
 pub(super) struct Report {
     json: String,
     status: Status,
-}
-
-// A broker of another version may say more, or less.
-#[derive(Deserialize)]
-struct Status {
-    version: String,
-    enclave: String,
-    ready: bool,
-    reason: Option<String>,
-    upstream: Upstream,
-    memory: Memory,
-    listen: Listen,
-    audit: Audit,
-    #[serde(default)]
-    agents: Vec<Agent>,
-    connections: Connections,
-    #[serde(default)]
-    degraded: Vec<Degraded>,
-}
-
-#[derive(Deserialize)]
-struct Upstream {
-    kind: String,
-    revision: u64,
-    age_seconds: Option<u64>,
-    max_stale_seconds: u64,
-}
-
-#[derive(Deserialize)]
-struct Memory {
-    protection: String,
-    capacity_bytes: u64,
-    used_bytes: u64,
-}
-
-#[derive(Deserialize)]
-struct Listen {
-    unix: String,
-    tcp: Option<String>,
-    admin: String,
-}
-
-#[derive(Deserialize)]
-struct Audit {
-    sink: String,
-    ok: bool,
-}
-
-#[derive(Deserialize)]
-struct Agent {
-    name: String,
-    uid: u32,
-    state: String,
-    credentials: u64,
-    secrets: u64,
-}
-
-#[derive(Deserialize)]
-struct Connections {
-    open: u64,
-}
-
-#[derive(Deserialize)]
-struct Degraded {
-    what: String,
-    why: String,
 }
 
 /// Asks the broker whose admin socket this is.
@@ -121,7 +56,7 @@ impl Report {
             (false, Some(reason)) => format!("not ready: {reason}"),
         };
         line(&mut text, "broker", &format!("{} for enclave {}, {ready}", status.version, status.enclave));
-        let Upstream { kind, revision, age_seconds, max_stale_seconds } = &status.upstream;
+        let UpstreamStatus { kind, revision, age_seconds, max_stale_seconds, .. } = &status.upstream;
         let age = match age_seconds {
             Some(age) => {
                 format!("revision {revision}, confirmed {age} s ago (max_stale {max_stale_seconds} s)")
@@ -129,13 +64,14 @@ impl Report {
             None => "never read".to_owned(),
         };
         line(&mut text, "upstream", &format!("{kind}, {age}"));
-        let Memory { protection, capacity_bytes, used_bytes } = &status.memory;
+        let MemoryStatus { protection, capacity_bytes, used_bytes } = &status.memory;
         line(&mut text, "memory", &format!("{protection}, {used_bytes} of {capacity_bytes} bytes used"));
         let audit = if status.audit.ok { "ok" } else { "cannot be written" };
         line(&mut text, "audit", &format!("{}, {audit}", status.audit.sink));
-        line(&mut text, "unix", &status.listen.unix);
-        line(&mut text, "tcp", status.listen.tcp.as_deref().unwrap_or("none"));
-        line(&mut text, "admin", &status.listen.admin);
+        line(&mut text, "unix", &status.listen.unix.to_string_lossy());
+        let tcp = status.listen.tcp.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        line(&mut text, "tcp", &tcp);
+        line(&mut text, "admin", &status.listen.admin.to_string_lossy());
         line(&mut text, "connections", &status.connections.open.to_string());
         for Degraded { what, why } in &status.degraded {
             line(&mut text, "degraded", &format!("{what}: {why}"));
@@ -145,13 +81,13 @@ impl Report {
     }
 }
 
-fn agents(text: &mut String, agents: &[Agent]) {
+fn agents(text: &mut String, agents: &[AgentStatus]) {
     let header = ["AGENT", "UID", "STATE", "CREDENTIALS", "SECRETS"].map(str::to_owned);
     let rows = agents.iter().map(|agent| {
         [
-            printable(&agent.name),
+            agent.name.to_string(),
             agent.uid.to_string(),
-            printable(&agent.state),
+            agent.state.as_str().to_owned(),
             agent.credentials.to_string(),
             agent.secrets.to_string(),
         ]
@@ -186,9 +122,9 @@ mod tests {
     use super::*;
 
     const ANSWER: &str = r#"{"version":"0.1.0","enclave":"lab-1","ready":false,"reason":"the upstream has not been
-        read yet","upstream":{"kind":"directory","revision":3,"age_seconds":12,"max_stale_seconds":3600,"new":1},
+        read yet","upstream":{"kind":"directory","revision":3,"age_seconds":12,"max_stale_seconds":3600,"synchronised":false,"new":1},
         "memory":{"protection":"secretmem","capacity_bytes":65536,"used_bytes":512},"listen":{"unix":"/u","tcp":null,
-        "admin":"/a"},"agents":[{"name":"a","uid":1001,"state":"active","credentials":1,"secrets":0},
+        "admin":"/a","agents":"/t"},"agents":[{"name":"a","uid":1001,"state":"active","credentials":1,"secrets":0},
         {"name":"longer","uid":5,"state":"isolated","credentials":20,"secrets":3}],"connections":{"open":7},
         "degraded":[{"what":"/u/\u001b[2J","why":"bad"}],"audit":{"sink":"stderr","ok":true}}"#;
 

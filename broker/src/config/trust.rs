@@ -15,7 +15,6 @@ use thiserror::Error;
 const MAX_BYTES: u64 = 1024 * 1024;
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-const READABLE_BY_OTHERS: u32 = 0o044;
 const STICKY: u32 = 0o1000;
 
 /// Why a file is not read.
@@ -33,8 +32,6 @@ pub(crate) enum Untrusted {
     Owner(u32),
     #[error("is writable by other users (mode {0:04o}); expected at most 0644: chmod go-w")]
     Writable(u32),
-    #[error("is readable by other users (mode {0:04o}); expected 0600 or 0400: chmod go-rwx")]
-    Readable(u32),
     #[error("its directory {} belongs to uid {owner}; expected root or the user that the broker runs as", .path.display())]
     DirectoryOwner { path: PathBuf, owner: u32 },
     #[error("its directory {} is writable by other users (mode {mode:04o}); expected at most 0755", .path.display())]
@@ -56,16 +53,6 @@ pub(super) fn read_config(path: &Path) -> Result<String, Untrusted> {
         return Err(Untrusted::TooLarge);
     }
     String::from_utf8(bytes).map_err(|_| Untrusted::NotText)
-}
-
-/// Opens a file that holds a key: authentic, and readable by nobody else.
-pub(crate) fn open_key(path: &Path) -> Result<File, Untrusted> {
-    let file = open(path)?;
-    let mode = file.metadata()?.mode() & 0o7777;
-    if mode & READABLE_BY_OTHERS != 0 {
-        return Err(Untrusted::Readable(mode));
-    }
-    Ok(file)
 }
 
 fn open(path: &Path) -> Result<File, Untrusted> {

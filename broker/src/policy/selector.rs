@@ -30,10 +30,6 @@ impl UnitName {
     /// The longest name of a unit: `UNIT_NAME_MAX` in systemd's `unit-name.h`.
     const MAX_BYTES: usize = 255;
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether a process in this control group belongs to the unit.
     ///
     /// The unit is the first part of the path that is not a slice. What lies below that part may be
@@ -45,10 +41,6 @@ impl UnitName {
 }
 
 impl CgroupPath {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Whether a path is this one or lies below it.
     pub(crate) fn holds(&self, path: &str) -> bool {
         match path.strip_prefix(self.prefix()) {

@@ -92,10 +92,10 @@ fn requests_are_heard() {
 }
 
 #[test]
-fn it_stops_when_asked_and_that_shows() {
+fn it_stops_when_dropped_and_that_shows() {
     let Running { root: _root, keyring, upstream } = running();
     let health = upstream.health();
-    upstream.stop();
+    drop(upstream);
     assert!(health.has_changed().is_err(), "the channel is closed");
     assert_eq!(Arc::strong_count(&keyring), 1, "nothing of it is left");
 }

@@ -1,0 +1,176 @@
+//! What becomes of a request, and its line in the audit log.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dvx_proto::agent::Route;
+use dvx_proto::{AgentName, Code, Fingerprint};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::answer::{self, Answer};
+use super::caller::Peer;
+use super::problem::Refusal;
+use super::{Api, Settings};
+use crate::audit::{Action, AuditError, Event, Verdict};
+use crate::clock::Now;
+
+/// What was asked for and by whom, filled in as it becomes known.
+pub(super) struct Record {
+    pub(super) action: Action,
+    pub(super) subject: Option<Cow<'static, str>>,
+    pub(super) agent: Option<AgentName>,
+    pub(super) now: Now,
+    request_id: String,
+}
+
+/// Names requests for the audit log: unlike any other of this process and, in practice, of any other.
+pub(super) struct RequestIds {
+    start: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        let mut start = [0; 8];
+        // Without it the names are still unlike each other.
+        if let Err(error) = getrandom(&mut start, GetRandomFlags::empty()) {
+            tracing::warn!(%error, "request ids begin at 0");
+        }
+        Self { start: u64::from_ne_bytes(start), count: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:016x}", self.start.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// A request that is served.
+pub(super) struct Served {
+    pub(super) answer: Answer,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) revision: Option<u64>,
+    pub(super) reason: Option<&'static str>,
+}
+
+impl Record {
+    pub(super) fn new(ids: &RequestIds, route: Option<&Route>, now: Now) -> Self {
+        let (action, subject) = match route {
+            None | Some(Route::Discover) => (Action::Unknown, None),
+            Some(Route::Whoami) => (Action::Whoami, None),
+            Some(Route::IssueToken) => (Action::TokenIssue, None),
+            Some(Route::Credentials) => (Action::CredentialList, None),
+            Some(Route::Credential(provider)) => (Action::CredentialGet, text(provider.as_ref())),
+            Some(Route::Rejected(provider)) => (Action::CredentialRejected, text(provider.as_ref())),
+            Some(Route::Secrets) => (Action::SecretList, None),
+            Some(Route::Secret(name)) => (Action::SecretGet, text(name.as_ref())),
+            Some(Route::GitCredential) => (Action::CredentialGit, None),
+        };
+        Self { action, subject, agent: None, now, request_id: ids.next() }
+    }
+}
+
+fn text(name: Option<&impl AsRef<str>>) -> Option<Cow<'static, str>> {
+    name.map(|name| name.as_ref().to_owned().into())
+}
+
+impl Served {
+    pub(super) fn new(answer: Answer) -> Self {
+        Self { answer, fingerprint: None, revision: None, reason: None }
+    }
+
+    pub(super) fn from_upstream(mut answer: Answer, revision: u64, age: std::time::Duration) -> Self {
+        answer::add_source(&mut answer, revision, age);
+        Self { revision: Some(revision), ..Self::new(answer) }
+    }
+
+    pub(super) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    pub(super) fn with_reason(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+}
+
+impl Api {
+    /// Writes the decision down and only then lets the answer go.
+    pub(super) fn finish(
+        &self,
+        peer: &Peer,
+        settings: &Settings,
+        record: &Record,
+        result: Result<Served, Refusal>,
+    ) -> Answer {
+        match result {
+            Ok(served) => {
+                let mut event = event(peer, record, Verdict::Served, served.reason);
+                event.fingerprint = served.fingerprint;
+                event.revision = served.revision;
+                match self.audit.record(&event) {
+                    Ok(()) => {
+                        self.metrics.count(record.action, Verdict::Served);
+                        served.answer
+                    }
+                    Err(error) => self.unrecorded(record.action, &error),
+                }
+            }
+            Err(refusal) => self.refuse(peer, settings, record, refusal),
+        }
+    }
+
+    fn refuse(&self, peer: &Peer, settings: &Settings, record: &Record, refusal: Refusal) -> Answer {
+        let verdict = refusal.verdict();
+        self.metrics.count(record.action, verdict);
+        let rate = record.agent.as_ref().and_then(|agent| settings.rates.of(agent));
+        let refusals = rate.map_or(&self.strangers, |rate| &rate.refusals);
+        match refusals.admit() {
+            None => {}
+            Some(0) => self.note_refusal(&event(peer, record, verdict, Some(refusal.reason()))),
+            Some(skipped) => {
+                let reason =
+                    format!("{} ({skipped} refusals before this one not recorded)", refusal.reason());
+                self.note_refusal(&event(peer, record, verdict, Some(&reason)));
+            }
+        }
+        refusal.into_answer()
+    }
+
+    /// Nothing is served here, so a log that cannot be written changes nothing for the caller; readiness
+    /// tells the operator.
+    fn note_refusal(&self, event: &Event<'_>) {
+        if self.audit.record(event).is_err() {
+            self.metrics.count_audit_failure();
+        }
+    }
+
+    fn unrecorded(&self, action: Action, error: &AuditError) -> Answer {
+        tracing::debug!(%error, "audit line not written, nothing served");
+        self.metrics.count(action, Verdict::Unavailable);
+        self.metrics.count_audit_failure();
+        Refusal::new(Code::AuditUnavailable, "the audit log cannot be written, so nothing is served")
+            .with_hint("the operator of this enclave sees the reason in `dvx-broker status`")
+            .into_answer()
+    }
+}
+
+fn event<'a>(peer: &'a Peer, record: &'a Record, decision: Verdict, reason: Option<&'a str>) -> Event<'a> {
+    let facts = peer.identity.as_ref().ok();
+    Event {
+        time: record.now.wall,
+        agent: record.agent.as_ref().map(AgentName::as_str),
+        uid: peer.uid(),
+        gid: facts.and_then(|facts| facts.gid),
+        pid: facts.and_then(|facts| facts.pid),
+        cgroup: facts.and_then(|facts| facts.cgroup.as_deref()),
+        transport: peer.transport,
+        action: record.action,
+        subject: record.subject.as_deref(),
+        decision,
+        reason,
+        fingerprint: None,
+        revision: None,
+        request_id: &record.request_id,
+    }
+}
