@@ -1,4 +1,4 @@
-//! Agent tokens: short-lived proof of who an agent is (SPEC of the claims: [`Claims`]).
+//! Agent tokens: short-lived proof of who an agent is, as JWTs with [`Claims`].
 //!
 //! They are signed with a key that is made at the start and lives in this process alone, so a restart ends
 //! them all. Every token is checked against the connection that brings it as well: on its own it opens
@@ -69,12 +69,20 @@ pub(crate) enum TokenError {
     Expired,
     #[error("it is from the future; the clock has been set back")]
     Future,
+    /// It was not looked at. The caller is to be slowed down, not told that its token is bad.
+    #[error("the caller brings too many unknown tokens")]
+    TooMany,
 }
 
-/// No token could be made.
+/// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("no token can be made")]
-pub(crate) struct IssueError;
+pub(crate) enum IssueError {
+    #[error("no token can be made")]
+    Failed,
+    /// The caller is to be slowed down.
+    #[error("the caller asks for too many tokens")]
+    TooMany,
+}
 
 /// A token with the longest names has about 600 characters.
 const MAX_TOKEN_BYTES: usize = 1024;
@@ -95,6 +103,19 @@ impl Issuer {
         Self { enclave, keys, validation, seen: Mutex::default() }
     }
 
+    /// Makes a token for an agent that asks for one.
+    pub(crate) fn issue_on_request(
+        &self,
+        agent: &AgentName,
+        uid: u32,
+        now: Timestamp,
+    ) -> Result<IssuedToken, IssueError> {
+        if !self.seen().may_calculate(uid, seconds(now)) {
+            return Err(IssueError::TooMany);
+        }
+        self.issue(agent, uid, now)
+    }
+
     /// Makes a token for an agent that runs as this user.
     pub(crate) fn issue(
         &self,
@@ -111,18 +132,24 @@ impl Issuer {
             uid,
             iat,
             exp,
-            jti: es256::random_name().map_err(|_| IssueError)?,
+            jti: es256::random_name().map_err(|_| IssueError::Failed)?,
         };
         let token = encode(&Header::new(Algorithm::ES256), &claims, self.keys.signing());
-        let token = Zeroizing::new(token.map_err(|_| IssueError)?);
+        let token = Zeroizing::new(token.map_err(|_| IssueError::Failed)?);
         let verified = Verified { agent: claims.sub, uid, issued_at: iat, expires_at: exp };
         // Its first use costs no more than the next.
         self.seen().remember(digest(token.as_bytes()), Arc::new(verified));
         Ok(IssuedToken { token, issued_at: timestamp(iat)?, expires_at: timestamp(exp)? })
     }
 
-    /// Tells what a token says, if it is one of ours and of now. One that is known already costs a hash.
-    pub(crate) fn verify(&self, presented: &[u8], now: Timestamp) -> Result<Arc<Verified>, TokenError> {
+    /// Tells what a token says, if it is one of ours and of now. One that is known already costs a hash; of
+    /// others, the user that brings them (which the connection tells) has only so many looked at.
+    pub(crate) fn verify(
+        &self,
+        presented: &[u8],
+        bearer: u32,
+        now: Timestamp,
+    ) -> Result<Arc<Verified>, TokenError> {
         if presented.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
         }
@@ -130,6 +157,9 @@ impl Issuer {
         let known = self.seen().get(&digest);
         if let Some(verified) = known {
             return verified.at(now).map(|()| verified);
+        }
+        if !self.seen().may_calculate(bearer, seconds(now)) {
+            return Err(TokenError::TooMany);
         }
         let verified = Arc::new(self.read(presented, now)?);
         self.seen().remember(digest, Arc::clone(&verified));
@@ -201,8 +231,8 @@ fn seconds(time: Timestamp) -> u64 {
 }
 
 fn timestamp(seconds: u64) -> Result<Timestamp, IssueError> {
-    let seconds = i64::try_from(seconds).map_err(|_| IssueError)?;
-    Timestamp::from_second(seconds).map_err(|_| IssueError)
+    let seconds = i64::try_from(seconds).map_err(|_| IssueError::Failed)?;
+    Timestamp::from_second(seconds).map_err(|_| IssueError::Failed)
 }
 
 #[cfg(test)]

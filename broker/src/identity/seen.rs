@@ -13,12 +13,28 @@ use super::Verified;
 pub(super) struct Seen {
     tokens: HashMap<[u8; 32], Arc<Verified>>,
     by_agent: HashMap<AgentName, VecDeque<[u8; 32]>>,
+    /// What each user's agents made us calculate in the second that is named.
+    calculated: HashMap<u32, (u64, u32)>,
 }
 
 /// An agent uses one or two at a time. One that asks for many pushes out its own only.
 pub(super) const PER_AGENT: usize = 32;
 
+/// A signature takes a hundred times as long as anything else that an agent can ask for. Agents use a new token
+/// every few minutes, so this is generous, and yet a hundredth of our time.
+pub(super) const CALCULATIONS_PER_SECOND: u32 = 64;
+
 impl Seen {
+    /// Whether another signature may be made or checked for an agent of this user in this second.
+    pub(super) fn may_calculate(&mut self, uid: u32, second: u64) -> bool {
+        let (of, count) = self.calculated.entry(uid).or_insert((second, 0));
+        if *of != second {
+            (*of, *count) = (second, 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= CALCULATIONS_PER_SECOND
+    }
+
     pub(super) fn get(&self, digest: &[u8; 32]) -> Option<Arc<Verified>> {
         self.tokens.get(digest).cloned()
     }

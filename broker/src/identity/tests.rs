@@ -79,7 +79,7 @@ fn a_token_says_who_for_whom_and_until_when() {
     assert_eq!(said, expected);
 
     for issuer in [&issuer, &fresh_memory(&issuer)] {
-        let verified = issuer.verify(issued.token.as_bytes(), at(1)).unwrap();
+        let verified = issuer.verify(issued.token.as_bytes(), 1001, at(1)).unwrap();
         assert!(verified.is_for(&agent("my-agent"), 1001));
         assert!(!verified.is_for(&agent("my-agent"), 1002));
         assert!(!verified.is_for(&agent("other"), 1001));
@@ -98,9 +98,9 @@ fn a_token_is_valid_from_its_making_to_its_end_and_not_a_second_longer() {
         (300, Err(TokenError::Expired)),
         (100_000, Err(TokenError::Expired)),
     ] {
-        assert_eq!(issuer.verify(token.as_bytes(), at(time)).map(|_| ()), expected, "known, {time}");
+        assert_eq!(issuer.verify(token.as_bytes(), 1001, at(time)).map(|_| ()), expected, "known, {time}");
         let fresh = fresh_memory(&issuer);
-        assert_eq!(fresh.verify(token.as_bytes(), at(time)).map(|_| ()), expected, "new, {time}");
+        assert_eq!(fresh.verify(token.as_bytes(), 1001, at(time)).map(|_| ()), expected, "new, {time}");
     }
 }
 
@@ -108,9 +108,9 @@ fn a_token_is_valid_from_its_making_to_its_end_and_not_a_second_longer() {
 fn tokens_of_another_key_or_enclave_are_refused() {
     let ours = issuer("lab-1");
     let restarted = issuer("lab-1");
-    assert_eq!(restarted.verify(token(&ours).as_bytes(), at(1)), Err(TokenError::Signature));
+    assert_eq!(restarted.verify(token(&ours).as_bytes(), 1001, at(1)), Err(TokenError::Signature));
     let elsewhere = Issuer::with_keys("lab-2".parse().unwrap(), ours.keys.copy());
-    assert_eq!(elsewhere.verify(token(&ours).as_bytes(), at(1)), Err(TokenError::Enclave));
+    assert_eq!(elsewhere.verify(token(&ours).as_bytes(), 1001, at(1)), Err(TokenError::Enclave));
 }
 
 #[test]
@@ -121,39 +121,39 @@ fn tokens_with_another_algorithm_are_refused() {
     for name in ["none", "None", "NONE", "nOnE", ""] {
         for signature in [&b""[..], b"x"] {
             let token = forged(&json!({"alg": name, "typ": "JWT"}), &claims, |_| signature.to_vec());
-            assert_eq!(issuer.verify(token.as_bytes(), at(1)), Err(TokenError::Malformed), "{name}");
+            assert_eq!(issuer.verify(token.as_bytes(), 1001, at(1)), Err(TokenError::Malformed), "{name}");
         }
     }
     let hs256 = forged(&json!({"alg": "HS256", "typ": "JWT"}), &claims, |text| hmac_sha256(&public, text));
     assert_eq!(
-        issuer.verify(hs256.as_bytes(), at(1)),
+        issuer.verify(hs256.as_bytes(), 1001, at(1)),
         Err(TokenError::Algorithm),
         "HMAC with the public key"
     );
     for name in ["ES384", "HS384", "HS512", "RS256", "PS256", "EdDSA"] {
         let token = forged(&json!({"alg": name}), &claims, |_| vec![0; 64]);
-        assert_eq!(issuer.verify(token.as_bytes(), at(1)), Err(TokenError::Algorithm), "{name}");
+        assert_eq!(issuer.verify(token.as_bytes(), 1001, at(1)), Err(TokenError::Algorithm), "{name}");
     }
     let unsigned = forged(&json!({"alg": "ES256"}), &claims, |_| vec![0; 64]);
-    assert_eq!(issuer.verify(unsigned.as_bytes(), at(1)), Err(TokenError::Signature), "all zero");
+    assert_eq!(issuer.verify(unsigned.as_bytes(), 1001, at(1)), Err(TokenError::Signature), "all zero");
     let unsigned = forged(&json!({"alg": "ES256"}), &claims, |_| Vec::new());
-    assert_eq!(issuer.verify(unsigned.as_bytes(), at(1)), Err(TokenError::Signature), "empty");
+    assert_eq!(issuer.verify(unsigned.as_bytes(), 1001, at(1)), Err(TokenError::Signature), "empty");
     let own_key =
         forged(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": base64url(b"mine")}}), &claims, |text| {
             hmac_sha256(b"mine", text)
         });
-    assert!(issuer.verify(own_key.as_bytes(), at(1)).is_err(), "a key in the header");
+    assert!(issuer.verify(own_key.as_bytes(), 1001, at(1)).is_err(), "a key in the header");
 }
 
 #[test]
 fn every_claim_is_needed_and_must_be_right() {
     let issuer = issuer("lab-1");
-    assert!(issuer.verify(signed(&issuer, &claims()).as_bytes(), at(1)).is_ok());
+    assert!(issuer.verify(signed(&issuer, &claims()).as_bytes(), 1001, at(1)).is_ok());
     for name in ["iss", "sub", "aud", "uid", "iat", "exp", "jti"] {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(name);
         let token = signed(&issuer, &claims);
-        assert_eq!(issuer.verify(token.as_bytes(), at(1)), Err(TokenError::Malformed), "no {name}");
+        assert_eq!(issuer.verify(token.as_bytes(), 1001, at(1)), Err(TokenError::Malformed), "no {name}");
     }
     for (name, value, expected) in [
         ("iss", json!("lab-2"), TokenError::Enclave),
@@ -173,7 +173,7 @@ fn every_claim_is_needed_and_must_be_right() {
         let mut claims = claims();
         claims[name] = value.clone();
         let token = signed(&issuer, &claims);
-        assert_eq!(issuer.verify(token.as_bytes(), at(1)), Err(expected), "{name}: {value}");
+        assert_eq!(issuer.verify(token.as_bytes(), 1001, at(1)), Err(expected), "{name}: {value}");
     }
 }
 
@@ -202,9 +202,9 @@ fn what_is_no_token_is_refused() {
         &long,
         &"A".repeat(1_000_000),
     ] {
-        assert!(issuer.verify(bad.as_bytes(), at(1)).is_err(), "{bad:.80}");
+        assert!(issuer.verify(bad.as_bytes(), 1001, at(1)).is_err(), "{bad:.80}");
     }
-    assert!(issuer.verify(b"\xff\xfe.\xff.\xff", at(1)).is_err());
+    assert!(issuer.verify(b"\xff\xfe.\xff.\xff", 1001, at(1)).is_err());
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn no_other_text_is_the_same_token() {
         for replacement in [b'A', b'B', b'z', b'.'] {
             let mut bent = good.as_bytes().to_vec();
             if std::mem::replace(&mut bent[index], replacement) != replacement {
-                assert!(issuer.verify(&bent, at(1)).is_err(), "{index}");
+                assert!(issuer.read(&bent, at(1)).is_err(), "{index}");
             }
         }
     }
@@ -240,6 +240,25 @@ fn a_token_that_is_pushed_out_stays_valid() {
         token(&issuer);
     }
     assert!(issuer.seen().get(&digest(first.as_bytes())).is_none());
-    assert!(issuer.verify(first.as_bytes(), at(1)).is_ok());
+    assert!(issuer.verify(first.as_bytes(), 1001, at(1)).is_ok());
     assert!(issuer.seen().get(&digest(first.as_bytes())).is_some(), "and is known again");
+}
+
+#[test]
+fn a_flood_of_bad_tokens_costs_its_sender_only() {
+    let issuer = issuer("lab-1");
+    let good = token(&issuer);
+    let bad = format!("{}A", *good);
+    let results = |count: u32, second: i64| -> Vec<TokenError> {
+        (0..count).map(|_| issuer.verify(bad.as_bytes(), 1001, at(second)).unwrap_err()).collect()
+    };
+    let first = results(seen::CALCULATIONS_PER_SECOND, 1);
+    assert!(!first.contains(&TokenError::TooMany));
+    assert_eq!(results(1, 1), [TokenError::TooMany]);
+    assert_eq!(issuer.issue_on_request(&agent("my-agent"), 1001, at(1)).err(), Some(IssueError::TooMany));
+
+    assert!(issuer.verify(good.as_bytes(), 1001, at(1)).is_ok(), "what is known costs nothing");
+    assert!(!matches!(issuer.verify(bad.as_bytes(), 1002, at(1)), Err(TokenError::TooMany)), "another user");
+    assert_ne!(results(1, 2), [TokenError::TooMany], "the next second");
+    assert!(issuer.issue_on_request(&agent("my-agent"), 1001, at(2)).is_ok());
 }

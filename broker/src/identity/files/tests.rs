@@ -85,7 +85,9 @@ fn a_token_is_read_by_its_agent_alone() {
     for (name, own, other) in [("alice", ALICE, BOB), ("bob", BOB, ALICE)] {
         let file = world.path(name).join("token");
         let token = run_as(own, own, "cat", &file).expect("its agent can read it");
-        assert!(world.issuer.verify(token.as_bytes(), at(1)).unwrap().is_for(&name.parse().unwrap(), own));
+        assert!(
+            world.issuer.verify(token.as_bytes(), 1001, at(1)).unwrap().is_for(&name.parse().unwrap(), own)
+        );
         assert_eq!(run_as(other, other, "cat", &file), None);
         assert_eq!(run_as(other, own, "cat", &file), None, "not by the group of that number");
         assert_eq!(run_as(own, own, "ls", &world.path(name)), None, "there is nothing to look around for");
@@ -111,7 +113,7 @@ fn an_agent_that_is_the_brokers_own_user_needs_no_list() {
     let mut world = World::new();
     assert_eq!(world.refresh(&rules([rule("me", own_uid(), None)]), 0), [""; 0]);
     assert_eq!(["", "me", "me/token"].map(|path| world.mode(path)), [0o711, 0o700, 0o600]);
-    assert!(world.issuer.verify(world.token("me").as_bytes(), at(0)).is_ok());
+    assert!(world.issuer.verify(world.token("me").as_bytes(), 1001, at(0)).is_ok());
 }
 
 #[test]
@@ -142,7 +144,7 @@ fn a_token_is_renewed_at_half_its_life_and_not_before() {
     world.refresh(&rules, 150);
     let second = world.token("me");
     assert_ne!(second, first);
-    assert!(world.issuer.verify(second.as_bytes(), at(449)).is_ok());
+    assert!(world.issuer.verify(second.as_bytes(), 1001, at(449)).is_ok());
     assert!(!world.is_there("me/.token.new"));
 }
 
@@ -152,7 +154,7 @@ fn a_token_of_the_future_is_renewed_when_the_clock_is_set_back() {
     let rules = rules([rule("me", own_uid(), None)]);
     world.refresh(&rules, 0);
     world.refresh(&rules, -3600);
-    assert!(world.issuer.verify(world.token("me").as_bytes(), at(-3600)).is_ok());
+    assert!(world.issuer.verify(world.token("me").as_bytes(), 1001, at(-3600)).is_ok());
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn a_file_that_is_gone_or_replaced_is_written_again() {
     let file = world.path("me/token");
     std::fs::remove_file(&file).unwrap();
     world.refresh(&rules, 1);
-    assert!(world.issuer.verify(world.token("me").as_bytes(), at(1)).is_ok());
+    assert!(world.issuer.verify(world.token("me").as_bytes(), 1001, at(1)).is_ok());
 
     let target = world.directory.path().join("target");
     std::fs::write(&target, "untouched").unwrap();
@@ -171,7 +173,7 @@ fn a_file_that_is_gone_or_replaced_is_written_again() {
     symlink(&target, &file).unwrap();
     symlink(&target, world.path("me/.token.new")).unwrap();
     assert_eq!(world.refresh(&rules, 2), [""; 0]);
-    assert!(world.issuer.verify(world.token("me").as_bytes(), at(2)).is_ok());
+    assert!(world.issuer.verify(world.token("me").as_bytes(), 1001, at(2)).is_ok());
     assert_eq!(std::fs::read_to_string(target).unwrap(), "untouched");
 }
 
