@@ -231,9 +231,13 @@ fn verify_logs(files: &[PathBuf], output: Output) -> Exit {
     }
 }
 
+/// Without the commands that nobody types.
 fn completions(shell: clap_complete::Shell) -> String {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    let mut command = clap::Command::new("dvx-broker").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "dvx-broker", &mut text);
+    clap_complete::generate(shell, &mut command, "dvx-broker", &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
