@@ -1,1 +1,29 @@
-fn main() {}
+//! `dvxir`: the client that agents use inside the enclave.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod clock;
+mod commands;
+mod environment;
+mod error;
+mod git;
+mod link;
+mod output;
+mod shell;
+
+use std::process::ExitCode;
+
+/// Memory is wiped when it is given back, also what libraries copied into it.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
+fn main() -> ExitCode {
+    let environment = environment::Environment::of_process();
+    let outcome = cli::command(std::env::args_os()).and_then(|command| command.run(&environment));
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}

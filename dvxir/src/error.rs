@@ -1,0 +1,168 @@
+//! How a run ends: exit codes, and the lines that say what went wrong.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use crate::output::note;
+
+/// The exit codes, on which scripts and agents branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Success,
+    /// Something that is none of the others.
+    Other,
+    /// The command line cannot be meant.
+    Usage,
+    /// The broker has no such thing for this agent.
+    NotFound,
+    /// The broker refused the caller, or the caller must not trust the broker.
+    Refused,
+    /// The broker cannot be reached, or is not ready.
+    Unreachable,
+    /// The credential's end has come.
+    Expired,
+    /// Asked too often.
+    RateLimited,
+}
+
+impl Exit {
+    /// Every exit with what it means, for the manual.
+    pub(crate) const ALL: &[(Exit, &str)] = &[
+        (Exit::Success, "Done. Also when the reader of the output went away early."),
+        (Exit::Other, "Another failure."),
+        (Exit::Usage, "The command line or a variable cannot be meant."),
+        (Exit::NotFound, "There is no such credential or secret for this agent."),
+        (
+            Exit::Refused,
+            "Refused: the caller is unknown, isolated or revoked; or the socket is served by a user who is not trusted.",
+        ),
+        (Exit::Unreachable, "The broker cannot be reached or is not ready."),
+        (Exit::Expired, "The credential has expired."),
+        (Exit::RateLimited, "Too many requests; the message says how long to wait."),
+    ];
+
+    /// The number that the process ends with.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Unreachable => 5,
+            Self::Expired => 6,
+            Self::RateLimited => 7,
+        }
+    }
+
+    /// The exit for an answer of the broker. Codes that this version does not know count by their status.
+    pub(crate) const fn for_status(status: u16) -> Self {
+        match status {
+            401 | 403 => Self::Refused,
+            404 => Self::NotFound,
+            410 => Self::Expired,
+            429 => Self::RateLimited,
+            502..=504 => Self::Unreachable,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// A failure as its user sees it: `dvxir: <what>: <why>` and perhaps a second line `hint: …`.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    what: String,
+    why: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), why: why.into(), hint: None }
+    }
+
+    /// Adds what the reader can do about it.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Tells the user, and ends.
+    pub(crate) fn report(&self) -> ExitCode {
+        self.tell();
+        self.exit.into()
+    }
+
+    /// Tells the user.
+    pub(crate) fn tell(&self) {
+        note(&format!("{}: {}", self.what, self.why.trim_end_matches('.')), self.hint.as_deref());
+    }
+}
+
+/// What the operating system says, in our style: lower case and without its number.
+pub(crate) fn io_cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
+/// An error and its causes, joined by colons.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        match error.downcast_ref::<io::Error>() {
+            Some(error) => text.push_str(&io_cause(error)),
+            None => text.push_str(&error.to_string()),
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_are_the_contract_s_numbers() {
+        let codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn every_problem_has_the_exit_of_its_status() {
+        for code in dvx_proto::Code::ALL {
+            let expected = match code.status() {
+                401 | 403 => 4,
+                404 => 3,
+                410 => 6,
+                429 => 7,
+                503 => 5,
+                _ => 1,
+            };
+            assert_eq!(Exit::for_status(code.status()).code(), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_says_is_put_into_our_style() {
+        assert_eq!(io_cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
+        assert_eq!(io_cause(&io::Error::other("The end")), "the end");
+    }
+}
