@@ -13,7 +13,7 @@ use std::time::Duration;
 use dvx_proto::AgentName;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use self::watch::Watcher;
 use self::worker::Worker;
@@ -86,7 +86,7 @@ fn run(mut worker: Worker, mailbox: &Mailbox) {
                 Request::SetAgents(agents) => worker.set_agents(agents),
                 // All that can be done about a refused token is to look whether there is another.
                 Request::Recheck { agent, provider, fingerprint } => {
-                    info!(%agent, %provider, %fingerprint, "token was refused; looking for a newer one");
+                    debug!(%agent, %provider, %fingerprint, "token was refused; looking for a newer one");
                 }
             }
         }

@@ -78,9 +78,9 @@ impl Folder {
     }
 
     /// Takes in what came of the plan. Returns the sources that serve something else now.
-    pub(super) fn apply(&mut self, plan: Plan, mut outcomes: Vec<Outcome>, now: Now) -> Vec<Change> {
+    pub(super) fn apply(&mut self, plan: Plan, outcomes: Vec<Outcome>, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
-        for ((name, stamp), outcome) in plan.read.into_iter().zip(outcomes.drain(..)) {
+        for ((name, stamp), outcome) in plan.read.into_iter().zip(outcomes) {
             let Some(source) = self.sources.get_mut(&name) else { continue };
             if source.read(stamp, outcome, now) {
                 let fingerprint = source.value().map(Value::fingerprint);
@@ -96,8 +96,7 @@ impl Folder {
         changes
     }
 
-    /// Freezes and thaws. Returns whether there was something to do.
-    pub(super) fn mark(&mut self) -> bool {
+    fn mark(&mut self) -> bool {
         let unreadable = self.unreadable.is_some();
         let mut news = false;
         for source in self.sources.values_mut() {
@@ -106,13 +105,11 @@ impl Folder {
         news
     }
 
-    /// When to look again, where that is sooner than usual.
-    pub(super) fn due(&self) -> Option<Monotonic> {
+    fn due(&self) -> Option<Monotonic> {
         self.sources.values().filter_map(Source::due).min()
     }
 
-    /// What cannot be used, by its path.
-    pub(super) fn degraded(&self, path: &str, to: &mut Vec<Degraded>) {
+    fn degraded(&self, path: &str, to: &mut Vec<Degraded>) {
         if let Some(why) = &self.unreadable {
             to.push(Degraded { what: path.to_owned(), why: why.clone() });
         }
@@ -136,6 +133,11 @@ impl Agent {
             secrets: Folder::default(),
             entry: Arc::new(AgentEntry::active(BTreeMap::new(), BTreeMap::new())),
         }
+    }
+
+    /// Freezes what cannot be read now and thaws the rest. Returns whether there was something to do.
+    pub(super) fn mark(&mut self) -> bool {
+        self.credentials.mark() | self.secrets.mark()
     }
 
     /// When to look again, where that is sooner than usual.

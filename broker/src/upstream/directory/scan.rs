@@ -1,7 +1,6 @@
 //! Looking at an agent's directories: what is there, in which state. No file is opened here.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -21,23 +20,16 @@ pub(super) struct Scanner {
     pub(super) arena: Arena,
 }
 
-/// One look at an agent's directories, with handles to read from them: a path can lead elsewhere from one call
-/// to the next.
+/// One look at an agent's directories, with handles to read from them.
+///
+/// Whoever publishes many files at once switches a link, as Kubernetes' AtomicWriter does with `..data`. What is
+/// read of a source is nevertheless of one generation: all of its files are looked at before the first is read,
+/// and each is read only in the state that was seen, so there is a moment at which all of them were current.
 pub(super) struct AgentLook {
     pub(super) credentials: FolderLook,
     pub(super) secrets: FolderLook,
-    pub(super) generation: Generation,
     pub(super) agent_dir: Option<OwnedFd>,
     pub(super) secrets_dir: Option<OwnedFd>,
-}
-
-/// What a publisher that replaces many files at once changes: which directories the paths lead to, and where the
-/// `..data` links point with which Kubernetes switches a volume (its AtomicWriter).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Generation {
-    pub(super) agent: Option<Identity>,
-    pub(super) secrets: Option<Identity>,
-    links: [Option<CString>; 3],
 }
 
 /// What tells one directory from another.
@@ -50,8 +42,6 @@ pub(super) struct Identity {
 /// The directory of an agent's secrets, in its own.
 pub(super) const SECRETS: &str = "secrets";
 
-const DATA_LINK: &str = "..data";
-
 const OTHERS_WRITE: u32 = 0o002;
 
 impl Scanner {
@@ -63,7 +53,6 @@ impl Scanner {
 
     /// Looks at what an agent has.
     pub(super) fn look(&self, root: BorrowedFd<'_>, agent: &AgentName) -> AgentLook {
-        let generation = Generation::of(root, agent);
         let (agent_dir, credentials) = self.list(root, agent.as_str(), in_agent_dir);
         let (secrets_dir, secrets) = match (&agent_dir, &credentials) {
             (Some(dir), _) => self.list(dir.as_fd(), SECRETS, in_secrets_dir),
@@ -71,7 +60,7 @@ impl Scanner {
             (None, Err(why)) => (None, Err(why.clone())),
             (None, Ok(_)) => (None, Ok(BTreeMap::new())),
         };
-        AgentLook { credentials, secrets, generation, agent_dir, secrets_dir }
+        AgentLook { credentials, secrets, agent_dir, secrets_dir }
     }
 
     fn list(
@@ -169,29 +158,9 @@ fn in_secrets_dir(file: &[u8]) -> Option<(SourceName, Part)> {
     Some((name, Part::Value))
 }
 
-impl Generation {
-    pub(super) fn of(root: BorrowedFd<'_>, agent: &AgentName) -> Self {
-        let secrets = format!("{agent}/{SECRETS}");
-        let link = |path: &str| fs::readlinkat(root, path, Vec::new()).ok();
-        Self {
-            links: [
-                link(DATA_LINK),
-                link(&format!("{agent}/{DATA_LINK}")),
-                link(&format!("{secrets}/{DATA_LINK}")),
-            ],
-            agent: Identity::at(root, agent.as_str()),
-            secrets: Identity::at(root, &secrets),
-        }
-    }
-}
-
 impl Identity {
-    pub(super) fn of(dir: BorrowedFd<'_>) -> Option<Self> {
-        Self::at(dir, ".")
-    }
-
-    fn at(dir: BorrowedFd<'_>, path: &str) -> Option<Self> {
-        let stat = fs::statat(dir, path, AtFlags::empty()).ok()?;
+    pub(super) fn of(dir: &OwnedFd) -> Option<Self> {
+        let stat = fs::fstat(dir).ok()?;
         Some(Self { device: stat.st_dev, inode: stat.st_ino })
     }
 }

@@ -13,6 +13,8 @@ use crate::keyring::Freshness;
 
 mod faults;
 mod kubernetes;
+mod leak;
+mod log;
 mod running;
 
 const MAX_STALE: Duration = Duration::from_secs(3600);
@@ -351,19 +353,46 @@ fn the_agents_can_be_replaced() {
 }
 
 #[test]
+fn looks_follow_each_other_sooner_when_there_is_a_reason() {
+    let at = |milliseconds| Monotonic::since_boot(Duration::from_millis(milliseconds));
+    let last = at(10_000);
+    for (settled, asked, expected) in [
+        (None, false, 10_500),
+        (None, true, 10_050),
+        (Some(at(10_150)), false, 10_150),
+        (Some(at(10_150)), true, 10_050),
+        (Some(at(10_001)), false, 10_050),
+        (Some(at(11_000)), false, 10_500),
+    ] {
+        assert_eq!(next_look(last, settled, asked), at(expected), "{settled:?} {asked}");
+    }
+}
+
+/// What this thread has read so far (proc_pid_io(5)), where the kernel counts it.
+fn bytes_read() -> Option<u64> {
+    let counters = fs::read_to_string("/proc/thread-self/io").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok())
+}
+
+#[test]
 fn ten_thousand_credentials_are_read_once() {
     let mut world = World::new();
     for number in 0..10_000 {
-        fs::write(world.path(&format!("a/p{number}.token")), format!("token-{number}")).unwrap();
-        mode(&world.path(&format!("a/p{number}.token")), 0o600);
+        write(&world.path(&format!("a/p{number}.token")), &format!("token-{number}"));
     }
     world.look_after(0);
     world.settle();
     assert_eq!(world.token("a", "p9999").unwrap(), "token-9999");
     assert_eq!(world.degraded(), []);
+
     let before = Arc::clone(&world.keyring.load().snapshot.agents["a"]);
     world.put("a/p1.token", "token-new");
+    let read_before = bytes_read();
     world.settle();
+    match read_before.zip(bytes_read()) {
+        Some((before, after)) => assert!(after - before < 4096, "{} bytes", after - before),
+        None => println!("skipped: the kernel does not count what a thread reads"),
+    }
     let after = Arc::clone(&world.keyring.load().snapshot.agents["a"]);
     let same = |provider: &str| Arc::ptr_eq(&before.credentials[provider], &after.credentials[provider]);
     assert!(same("p2") && !same("p1"));

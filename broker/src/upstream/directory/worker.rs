@@ -1,17 +1,16 @@
 //! From one look to the next: what is read, what is published, and what is said about it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use dvx_proto::AgentName;
-use rustix::fd::AsFd;
 use tracing::{info, warn};
 
 use super::DirectorySettings;
 use super::merge::{Agent, Change, Plan};
-use super::scan::{AgentLook, Generation, Identity, SECRETS, Scanner};
-use super::source::{Outcome, SourceName};
+use super::scan::{AgentLook, Identity, SECRETS, Scanner};
+use super::source::SourceName;
 use super::watch::Watcher;
 use crate::clock::{Monotonic, Now};
 use crate::keyring::{Keyring, Snapshot};
@@ -31,9 +30,6 @@ pub(super) struct Worker {
     confirmed: Option<Monotonic>,
     degraded: Vec<Degraded>,
 }
-
-/// How often an agent's directories are looked at when they are replaced meanwhile.
-const TRIES: usize = 3;
 
 impl Worker {
     pub(super) fn new(settings: DirectorySettings, keyring: Arc<Keyring>, arena: Arena) -> Self {
@@ -107,27 +103,25 @@ impl Worker {
     /// Returns whether something else is to be served.
     fn look_at_agents(&mut self, now: Now) -> Result<bool, String> {
         let root = self.scanner.open_root()?;
-        let root_identity = Identity::of(root.as_fd());
-        let silent = self.revision == 0;
         let mut changed = false;
         for (name, agent) in &mut self.agents {
-            let (look, changes) = visit(&self.scanner, root.as_fd(), name, agent, now);
-            if !silent {
+            let look = self.scanner.look(root.as_fd(), name);
+            let changes = take_in(&self.scanner, &look, agent, now);
+            if self.revision > 0 {
                 changes.iter().for_each(|change| change.log(name));
             }
-            let marked = agent.credentials.mark() | agent.secrets.mark();
-            if marked || !changes.is_empty() {
+            if agent.mark() || !changes.is_empty() {
                 agent.rebuild();
                 changed = true;
             }
             if let Some(watcher) = &mut self.watcher {
                 let path = self.scanner.root.join(name.as_str());
-                watcher.watch(&path, look.generation.agent);
-                watcher.watch(&path.join(SECRETS), look.generation.secrets);
+                watcher.watch(&path.join(SECRETS), look.secrets_dir.as_ref().and_then(Identity::of));
+                watcher.watch(&path, look.agent_dir.as_ref().and_then(Identity::of));
             }
         }
         if let Some(watcher) = &mut self.watcher {
-            watcher.watch(&self.scanner.root, root_identity);
+            watcher.watch(&self.scanner.root, Identity::of(&root));
         }
         Ok(changed)
     }
@@ -165,37 +159,19 @@ impl Worker {
     }
 }
 
-/// Looks at an agent's directories until they have stood still for that long, and takes in what is there.
-fn visit(
-    scanner: &Scanner,
-    root: BorrowedFd<'_>,
-    name: &AgentName,
-    agent: &mut Agent,
-    now: Now,
-) -> (AgentLook, Vec<Change>) {
-    let mut tries = 1..=TRIES;
-    loop {
-        let look = scanner.look(root, name);
-        let credentials = agent.credentials.look(&look.credentials, now.mono);
-        let secrets = agent.secrets.look(&look.secrets, now.mono);
-        if credentials == Plan::default() && secrets == Plan::default() {
-            return (look, Vec::new());
+/// Reads what has changed since the look before.
+fn take_in(scanner: &Scanner, look: &AgentLook, agent: &mut Agent, now: Now) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (folder, seen) in [(&mut agent.credentials, &look.credentials), (&mut agent.secrets, &look.secrets)] {
+        let plan = folder.look(seen, now.mono);
+        if plan == Plan::default() {
+            continue;
         }
-        let read = |plan: &Plan| -> Vec<Outcome> {
-            plan.read.iter().map(|(source, stamp)| scanner.read(&look, source, *stamp)).collect()
-        };
-        let outcomes = (read(&credentials), read(&secrets));
+        let outcomes = plan.read.iter().map(|(name, stamp)| scanner.read(look, name, *stamp)).collect();
         wipe_stack();
-        if Generation::of(root, name) == look.generation {
-            let mut changes = agent.credentials.apply(credentials, outcomes.0, now);
-            changes.extend(agent.secrets.apply(secrets, outcomes.1, now));
-            return (look, changes);
-        }
-        if tries.next().is_none() {
-            // The next look does better.
-            return (look, Vec::new());
-        }
+        changes.extend(folder.apply(plan, outcomes, now));
     }
+    changes
 }
 
 impl Change {

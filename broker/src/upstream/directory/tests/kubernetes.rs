@@ -1,6 +1,8 @@
 //! Volumes as Kubernetes writes them (its AtomicWriter): files are links through `..data`, which is switched to
 //! a new directory in one step.
 
+use super::scan::Scanner;
+use super::source::Outcome;
 use super::*;
 
 /// Publishes files as generation `number` of the volume at `volume`, as the kubelet does, but leaves the old
@@ -85,22 +87,6 @@ fn one_volume_for_all_agents_is_followed() {
 }
 
 #[test]
-fn a_generation_is_told_from_the_next_at_every_level() {
-    let world = World::new();
-    for volume in ["", "a", "a/secrets"] {
-        let volume = world.path(volume);
-        let root = fs::File::open(world.root.path()).unwrap();
-        let agent = "a".parse().unwrap();
-        let generation = || scan::Generation::of(rustix::fd::AsFd::as_fd(&root), &agent);
-        publish(&volume, 1, &[("x", "")]);
-        let first = generation();
-        assert_eq!(generation(), first);
-        publish(&volume, 2, &[("x", "")]);
-        assert_ne!(generation(), first, "{}", volume.display());
-    }
-}
-
-#[test]
 fn a_single_link_may_be_switched_too() {
     let mut world = World::new();
     write(&world.path("one"), "glpat-1");
@@ -112,4 +98,77 @@ fn a_single_link_may_be_switched_too() {
     fs::rename(world.path("a/.next"), world.path("a/gitlab.token")).unwrap();
     world.settle();
     assert_eq!(world.token("a", "gitlab").unwrap(), "glpat-2");
+}
+
+#[test]
+fn token_and_json_never_come_from_different_generations() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = root.path().join("a");
+    fs::create_dir(&volume).unwrap();
+    let generation = |number: u32| {
+        let json = format!(r#"{{"display_name":"{number}"}}"#);
+        publish(&volume, number, &[("gitlab.token", &number.to_string()), ("gitlab.json", &json)]);
+    };
+    generation(0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let mut seen = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1.. {
+                generation(number);
+                forget(&volume, number - 1);
+                if done.load(relaxed) {
+                    break;
+                }
+            }
+        });
+        let arena = Arena::new(false).unwrap();
+        for _ in 0..150 {
+            let keyring = Arc::new(Keyring::new());
+            let settings =
+                DirectorySettings { path: root.path().to_owned(), allow_mode: None, agents: names(&["a"]) };
+            Worker::new(settings, Arc::clone(&keyring), arena.clone()).look(clock::now());
+            let view = keyring.load();
+            // Nothing is served where the files were replaced faster than they could be read.
+            let Some(credential) = view.snapshot.agents["a"].credentials.get("gitlab") else { continue };
+            let body = format!(r#"{{"token":"{}","expires_at":null}}"#, credential.display_name);
+            if credential.body.expose_secret() != body.as_bytes() {
+                done.store(true, relaxed);
+                panic!("{:?} beside {body}", credential.body.expose_secret());
+            }
+            seen.insert(credential.display_name.clone());
+        }
+        done.store(true, relaxed);
+    });
+    assert!(seen.len() > 10, "{} generations were seen", seen.len());
+}
+
+#[test]
+fn a_source_is_read_in_the_state_that_was_seen_or_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = root.path().join("a");
+    fs::create_dir(&volume).unwrap();
+    let scanner = Scanner { root: root.path().to_owned(), allow_mode: 0, arena: Arena::new(false).unwrap() };
+    let handle = scanner.open_root().unwrap();
+    let look = || scanner.look(rustix::fd::AsFd::as_fd(&handle), &names(&["a"])[0]);
+    let read = |look: &scan::AgentLook| {
+        let (name, stamp) = look.credentials.as_ref().unwrap().iter().next().unwrap();
+        scanner.read(look, name, *stamp)
+    };
+    let files = [("gitlab.token", "glpat-1"), ("gitlab.json", "{}")];
+    for changed in ["gitlab.token", "gitlab.json"] {
+        publish(&volume, 1, &files);
+        let seen = look();
+        assert!(matches!(read(&seen), Outcome::Good(_)));
+        put(&volume.join(changed), b"{}");
+        assert!(matches!(read(&seen), Outcome::Changed), "{changed}");
+        assert!(matches!(read(&look()), Outcome::Good(_)));
+        fs::remove_file(volume.join(changed)).unwrap();
+        assert!(matches!(read(&seen), Outcome::Changed), "{changed} is gone");
+    }
+    publish(&volume, 1, &files);
+    let seen = look();
+    publish(&volume, 2, &files);
+    assert!(matches!(read(&seen), Outcome::Changed), "the same text in another generation");
 }
