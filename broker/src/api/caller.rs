@@ -45,7 +45,7 @@ impl Api {
             };
         };
         let claimed =
-            self.issuer.verify(token, now.wall).map_err(|error| token_invalid(error.to_string()))?;
+            self.issuer.verify(token, facts.uid, now.wall).map_err(|error| token_invalid(error.to_string()))?;
         if claimed.is_for(&agent.name, facts.uid) {
             Ok(agent)
         } else {
