@@ -1,12 +1,15 @@
 //! Who is calling: the connection's peer, and the token that a request may or must carry.
 
+use std::time::Duration;
+
 use dvx_proto::Code;
 use dvx_proto::agent::Transport;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use super::problem::Refusal;
-use super::{Api, Settings};
+use super::{Api, Settings, rate_limited};
 use crate::clock::Now;
+use crate::identity::TokenError;
 use crate::peer::{PeerFacts, Unidentified};
 use crate::policy::AgentRule;
 
@@ -44,8 +47,10 @@ impl Api {
                 Transport::Tcp => Err(token_missing()),
             };
         };
-        let claimed =
-            self.issuer.verify(token, facts.uid, now.wall).map_err(|error| token_invalid(error.to_string()))?;
+        let claimed = self.issuer.verify(token, facts.uid, now.wall).map_err(|error| match error {
+            TokenError::TooMany => rate_limited(Duration::ZERO).with_reason(error.to_string()),
+            error => token_invalid(error.to_string()),
+        })?;
         if claimed.is_for(&agent.name, facts.uid) {
             Ok(agent)
         } else {

@@ -1,5 +1,7 @@
 //! `discover`, `whoami` and agent tokens.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dvx_proto::Code;
 use dvx_proto::agent::{AgentState, Discovery, SERVICE, Transport, Whoami};
@@ -8,8 +10,9 @@ use hyper::body::Incoming;
 use super::answer::{json, rendered};
 use super::problem::Refusal;
 use super::record::Served;
-use super::{Context, framing};
-use crate::policy::Subject;
+use super::{Context, framing, rate_limited};
+use crate::identity::IssueError;
+use crate::policy::{AgentRule, Subject};
 
 /// The answer to `discover`, which never changes while the broker runs.
 pub(super) fn discovery(transports: Vec<Transport>) -> Bytes {
@@ -38,11 +41,14 @@ impl Context<'_> {
     pub(super) async fn issue_token(&mut self, body: Incoming) -> Result<Served, Refusal> {
         framing::read_body(body).await?;
         self.permit(Subject::None)?;
-        let issued =
-            self.api.issuer.issue(&self.agent.name, self.agent.uid, self.now.wall).map_err(|error| {
-                Refusal::new(Code::UpstreamUnavailable, "no token could be made")
-                    .with_reason(error.to_string())
-            })?;
+        let AgentRule { name, uid, .. } = self.agent;
+        let issued = self.api.issuer.issue_on_request(name, *uid, self.now.wall).map_err(|error| {
+            let refusal = match error {
+                IssueError::TooMany => rate_limited(Duration::ZERO),
+                IssueError::Failed => Refusal::new(Code::UpstreamUnavailable, "no token could be made"),
+            };
+            refusal.with_reason(error.to_string())
+        })?;
         self.api.metrics.count_token();
         let body = format!(r#"{{"token":"{}","expires_at":"{}"}}"#, issued.token.as_str(), issued.expires_at);
         Ok(Served::new(rendered(body.into())))

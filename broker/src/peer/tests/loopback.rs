@@ -283,6 +283,17 @@ fn a_server_that_cannot_see_who_holds_the_socket_asks_every_process_of_the_user(
 }
 
 #[test]
+fn a_server_that_does_not_see_every_process_cannot_ask_them() {
+    if !is_root("a_server_that_does_not_see_every_process_cannot_ask_them") {
+        return;
+    }
+    let mut server = Child::play_in_new_pid_namespace("user 64121 64121; prove-at 127.0.0.1:0 64122");
+    let address = server.told("ready ");
+    let _child = Child::play(&format!("user 64122 64122; connect-tcp {address}"));
+    assert_eq!(server.told("found "), "Err(NoOwner)");
+}
+
+#[test]
 fn root_on_tcp_is_root_in_our_pid_namespace_only() {
     if !is_root("root_on_tcp_is_root_in_our_pid_namespace_only") {
         return;
