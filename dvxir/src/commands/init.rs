@@ -30,12 +30,28 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
         Some(TokenFile::Named(path)) => std::path::absolute(&path).unwrap_or(path),
         Some(TokenFile::Usual(_)) | None => usual_token(client.address(), &me),
     };
-    let linked = token_link::set(&home.join(".dvx"), &target).map_err(|error| error.into_failure())?;
-    if linked {
-        output::note(&format!("linked ~/.dvx/token to {}", target.display()), None);
+    let mut notes = Vec::new();
+    if token_link::set(&home.join(".dvx"), &target).map_err(|error| error.into_failure())? {
+        notes.push(Note::new(format!("linked ~/.dvx/token to {}", target.display())));
     }
-    gitconfig::set(&instances)?;
+    notes.extend(gitconfig::set(&instances)?);
+    // Only now: a failure says one thing.
+    for note in notes {
+        output::note(&note.text, note.hint);
+    }
     output::answer(exports::lines(client.address(), environment).as_bytes())
+}
+
+/// Something that was done, or that a person should look at.
+struct Note {
+    text: String,
+    hint: Option<&'static str>,
+}
+
+impl Note {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: None }
+    }
 }
 
 fn ask(client: &Client) -> Result<(Whoami, Vec<Instance>), ClientError> {

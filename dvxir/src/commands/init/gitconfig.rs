@@ -7,46 +7,49 @@ use std::env;
 use std::io;
 use std::process::{Command, Output};
 
+use super::Note;
 use crate::error::{Exit, Failure, io_cause};
 use crate::link::Instance;
-use crate::{output, shell};
+use crate::shell;
 
 /// The end of our helper's value, by which earlier ones are recognised.
 const OUR_OPERATION: &str = "dvxir git-credential";
 const OUR_QUOTED_OPERATION: &str = "dvxir' git-credential";
 
 /// Sets git up for these instances. Running it again changes nothing.
-pub(super) fn set(instances: &[Instance]) -> Result<(), Failure> {
-    if instances.is_empty() {
-        return Ok(());
-    }
-    let executable = env::current_exe().map_err(|error| failed(&io_cause(&error)))?;
-    let executable = executable.to_str().ok_or_else(|| failed("the path of dvxir is not UTF-8 text"))?;
-    let helper = helper_value(executable);
-    for instance in instances {
-        let section = format!("credential.{}", instance.url);
-        let key = format!("{section}.helper");
-        let changed = match set_helper(&key, &helper) {
-            Ok(changed) => changed,
-            Err(GitError::Missing) => {
-                output::note("git is not installed: its credential helper is not set up", None);
-                return Ok(());
-            }
-            Err(GitError::Failed(why)) => return Err(failed(&why)),
-        };
-        if !instance.url.path().is_empty() {
-            // Without it git drops the path before it asks, and the broker needs it.
-            git(&["--replace-all", &format!("{section}.useHttpPath"), "true"])?;
+pub(super) fn set(instances: &[Instance]) -> Result<Vec<Note>, Failure> {
+    match try_set(instances) {
+        Ok(notes) => Ok(notes),
+        Err(GitError::Missing) => {
+            Ok(vec![Note::new("git is not installed: its credential helper is not set up")])
         }
-        if changed {
-            output::note(&format!("git asks dvxir about {}", instance.url), None);
+        Err(GitError::Failed(why)) => {
+            Err(Failure::new(Exit::Other, "cannot set git's credential helper", why))
         }
     }
-    warn_about_later_helpers(&helper)
 }
 
-fn failed(why: &str) -> Failure {
-    Failure::new(Exit::Other, "cannot set git's credential helper", why)
+fn try_set(instances: &[Instance]) -> Result<Vec<Note>, GitError> {
+    let mut notes = Vec::new();
+    if instances.is_empty() {
+        return Ok(notes);
+    }
+    let executable = env::current_exe().map_err(|error| GitError::Failed(io_cause(&error)))?;
+    let executable = executable.to_str();
+    let helper =
+        helper_value(executable.ok_or_else(|| GitError::Failed("dvxir's path is not UTF-8 text".into()))?);
+    for instance in instances {
+        let section = format!("credential.{}", instance.url);
+        if set_helper(&format!("{section}.helper"), &helper)? {
+            notes.push(Note::new(format!("git asks dvxir about {}", instance.url)));
+        }
+        if !instance.url.path().is_empty() {
+            // Without it git drops the path before it asks, and the broker needs it.
+            run_git(&["--replace-all", &format!("{section}.useHttpPath"), "true"], &[0])?;
+        }
+    }
+    notes.extend(warnings(&helper)?);
+    Ok(notes)
 }
 
 /// How git is to call us. An absolute path is run by a shell as it is; one that needs quotes must say with
@@ -89,17 +92,16 @@ fn values(key: &str) -> Result<Vec<String>, GitError> {
 }
 
 /// Helpers that come after ours in git's configuration are asked as well, and told to store.
-fn warn_about_later_helpers(helper: &str) -> Result<(), Failure> {
-    let listing =
-        run_git(&["--null", "--get-regexp", r"^credential\.helper$|^credential\..*\.helper$"], &[0, 1])
-            .map_err(GitError::into_failure)?;
-    for other in helpers_after(&split_nul(&listing.stdout), helper) {
-        output::note(
-            &format!("git also hands this account's tokens to the helper {other:?}, which comes after dvxir"),
-            Some("move that [credential] section to the beginning of ~/.gitconfig"),
-        );
-    }
-    Ok(())
+fn warnings(helper: &str) -> Result<Vec<Note>, GitError> {
+    let listing = run_git(&["--null", "--get-regexp", r"^credential\.(.*\.)?helper$"], &[0, 1])?;
+    let entries = split_nul(&listing.stdout);
+    let warning = |other: &str| Note {
+        text: format!(
+            "git also hands this account's tokens to the helper {other:?}, which comes after dvxir"
+        ),
+        hint: Some("move that [credential] section to the beginning of ~/.gitconfig"),
+    };
+    Ok(helpers_after(&entries, helper).into_iter().map(warning).collect())
 }
 
 /// The helpers for every host that stand behind the last of ours. Each entry is a key and its value, with a
@@ -109,8 +111,7 @@ fn helpers_after<'a>(entries: &'a [String], helper: &str) -> Vec<&'a str> {
         entries.iter().map(|entry| entry.split_once('\n').unwrap_or((entry, ""))).collect();
     let Some(ours) = parts.iter().rposition(|(_, value)| *value == helper) else { return Vec::new() };
     let mut later = Vec::new();
-    for (key, value) in parts.into_iter().skip(ours + 1).filter(|(key, _)| *key == "credential.helper") {
-        debug_assert_eq!(key, "credential.helper");
+    for (_, value) in parts.into_iter().skip(ours + 1).filter(|(key, _)| *key == "credential.helper") {
         if value.is_empty() { later.clear() } else { later.push(value) }
     }
     later
@@ -127,19 +128,6 @@ fn split_nul(bytes: &[u8]) -> Vec<String> {
 enum GitError {
     Missing,
     Failed(String),
-}
-
-impl GitError {
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Missing => failed("git is not installed"),
-            Self::Failed(why) => failed(&why),
-        }
-    }
-}
-
-fn git(arguments: &[&str]) -> Result<Output, Failure> {
-    run_git(arguments, &[0]).map_err(GitError::into_failure)
 }
 
 /// `git config --global`, in which these exit codes are no failure.
