@@ -169,6 +169,7 @@ fn every_claim_is_needed_and_must_be_right() {
         ("nbf", json!("soon"), TokenError::Malformed),
         ("exp", json!(1_800_000_001), TokenError::Expired),
         ("exp", json!(null), TokenError::Malformed),
+        ("jti", json!("x".repeat(MAX_TOKEN_BYTES)), TokenError::Malformed),
     ] {
         let mut claims = claims();
         claims[name] = value.clone();
