@@ -19,6 +19,9 @@ pub(crate) use error::{PeerError, Unidentified};
 use cgroup::CgroupPaths;
 use loopback::Diagnosis;
 
+use crate::clock::Monotonic;
+use crate::policy::Rules;
+
 /// What the kernel proved about a peer.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerFacts {
@@ -73,6 +76,11 @@ impl PeerContext {
     pub(crate) fn pidfd(&self) -> Pidfd {
         self.pidfd
     }
+
+    /// The path of a peer's control group. Only peers that a rule mentions may make us search for it.
+    fn cgroup_path(&self, id: u64, uid: u32, rules: &Rules, now: Monotonic) -> Option<Arc<str>> {
+        if rules.mentions(uid) { self.cgroups.find(id, uid, now) } else { self.cgroups.known(id) }
+    }
 }
 
 /// The user that stands for all those that have no number in this user namespace (`DEFAULT_OVERFLOWUID` in
@@ -89,6 +97,20 @@ pub(crate) enum PidNamespace {
     Nested,
     /// Nobody looked, or this kernel cannot tell.
     Unknown,
+}
+
+impl PidNamespace {
+    /// Reads the line `NSpid:` of a process's or a pidfd's record in `/proc`: the pids that the process has,
+    /// one for each namespace from ours inwards (proc_pid_status(5)).
+    fn read(record: &str) -> Self {
+        let pids = record.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let mut pids = pids.unwrap_or_default().split_ascii_whitespace();
+        match (pids.next().map(str::parse::<u32>), pids.next()) {
+            (Some(Ok(1..)), None) => Self::Ours,
+            (Some(Ok(1..)), Some(_)) => Self::Nested,
+            (Some(Ok(0) | Err(_)) | None, _) => Self::Unknown,
+        }
+    }
 }
 
 /// The groups that a peer is in.

@@ -14,7 +14,6 @@ use dvx_proto::agent::Transport;
 
 pub(super) use diagnosis::Diagnosis;
 
-use super::unix::cgroup_path;
 use super::{Groups, OVERFLOW_UID, PeerContext, PeerError, PeerFacts, PidNamespace, Unidentified, sys};
 use crate::clock::Monotonic;
 use crate::policy::Rules;
@@ -65,7 +64,7 @@ fn facts(
         gid: None,
         groups: Groups::Unknown,
         pid: None,
-        cgroup: cgroup_path(owner.cgroup, owner.uid, context, rules, now),
+        cgroup: owner.cgroup.and_then(|id| context.cgroup_path(id, owner.uid, rules, now)),
         namespace: PidNamespace::Unknown,
         socket: Some(owner.inode),
     })
@@ -76,7 +75,7 @@ pub(super) fn own_end_is_established(socket: BorrowedFd<'_>) -> Result<(), PeerE
     match sys::tcp_state(socket) {
         Ok(ESTABLISHED) => Ok(()),
         Ok(state) => Err(PeerError::OwnEndClosed(state)),
-        Err(errno) => Err(PeerError::Credentials(errno)),
+        Err(errno) => Err(PeerError::Diagnosis(errno)),
     }
 }
 

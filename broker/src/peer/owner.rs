@@ -13,7 +13,6 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::loopback::own_end_is_established;
-use super::unix::namespace_in;
 use super::{PeerError, PeerFacts, PidNamespace, Unidentified};
 
 /// Adds to the facts what is true of every process that may be the peer. Blocks.
@@ -136,7 +135,7 @@ impl Status {
         Self {
             users: numbers("Uid:"),
             groups: numbers("Groups:").into_iter().chain(effective).collect(),
-            namespace: namespace_in(text),
+            namespace: PidNamespace::read(text),
             kernel_thread: numbers("Kthread:") == [1],
         }
     }

@@ -7,7 +7,6 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
 use dvx_proto::agent::Transport;
 use nix::errno::Errno;
@@ -101,7 +100,7 @@ fn facts(
         gid: Some(connector.gid),
         groups,
         pid: Some(connector.pid),
-        cgroup: cgroup_path(process.cgroup, connector.uid, context, rules, now),
+        cgroup: process.cgroup.and_then(|id| context.cgroup_path(id, connector.uid, rules, now)),
         namespace: process.namespace,
         socket: None,
     })
@@ -139,30 +138,7 @@ fn process(socket: BorrowedFd<'_>, connector: &Connector) -> Result<Process, Pee
 /// (proc_pid_fdinfo(5)).
 fn pid_namespace(pidfd: BorrowedFd<'_>) -> PidNamespace {
     match std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())) {
-        Ok(record) => namespace_in(&record),
+        Ok(record) => PidNamespace::read(&record),
         Err(_) => PidNamespace::Unknown,
     }
-}
-
-/// Reads the line `NSpid:` of a process's or a pidfd's record.
-pub(super) fn namespace_in(record: &str) -> PidNamespace {
-    let pids = record.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let mut pids = pids.unwrap_or_default().split_ascii_whitespace();
-    match (pids.next().map(str::parse::<u32>), pids.next()) {
-        (Some(Ok(1..)), None) => PidNamespace::Ours,
-        (Some(Ok(1..)), Some(_)) => PidNamespace::Nested,
-        (Some(Ok(0) | Err(_)) | None, _) => PidNamespace::Unknown,
-    }
-}
-
-/// Turns a cgroup's number into its path. Only peers that a rule mentions may make us search for it.
-pub(super) fn cgroup_path(
-    id: Option<u64>,
-    uid: u32,
-    context: &PeerContext,
-    rules: &Rules,
-    now: Monotonic,
-) -> Option<Arc<str>> {
-    let id = id?;
-    if rules.mentions(uid) { context.cgroups.find(id, uid, now) } else { context.cgroups.known(id) }
 }
