@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod failure;
 mod prompt;
+mod signals;
 
 use std::env;
 use std::io::{self, Write};

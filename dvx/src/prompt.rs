@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::commands::dev::Signals;
+use crate::signals::Signals;
 
 /// What came of a question.
 pub(crate) enum Answer {

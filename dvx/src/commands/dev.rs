@@ -11,7 +11,6 @@ mod keeper;
 mod place;
 mod programs;
 mod session;
-mod signals;
 mod terminal;
 mod token;
 
@@ -30,9 +29,9 @@ use self::terminal::Terminal;
 use self::token::Obtained;
 use crate::cli::DevArguments;
 use crate::failure::Failure;
+use crate::signals::Signals;
 
 pub(crate) use self::keeper::run as keep;
-pub(crate) use self::signals::Signals;
 
 pub(crate) fn run(arguments: DevArguments) -> Result<ExitCode, Failure> {
     let programs = Programs::beside_us()?;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use super::children::Ending;
 use super::place::Place;
-use super::signals;
 use crate::failure::{Failure, exit};
+use crate::signals;
 
 /// How much of its log is shown when it fails.
 const LOG_LINES: usize = 10;

@@ -23,10 +23,10 @@ use super::channel::{Channel, Order, Report};
 use super::children::{self, Change, Ending};
 use super::environment::Facts;
 use super::place::Place;
-use super::signals::{self, Signals};
 use crate::cli::KeeperArguments;
 use crate::clock::Deadline;
 use crate::failure::{Failure, cause, exit};
+use crate::signals::{self, Signals};
 
 /// How long the broker may take until it serves; it needs some tens of milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(10);

@@ -19,12 +19,12 @@ use super::channel::{Channel, Order, Report};
 use super::children::{self, Ending};
 use super::place::Place;
 use super::programs::Programs;
-use super::signals::{Arrival, Signals};
 use super::terminal::Terminal;
 use super::{note, token};
 use crate::cli::KEEPER;
 use crate::clock::Deadline;
 use crate::failure::Failure;
+use crate::signals::{Arrival, Signals};
 
 /// How long the keeper may take to clean up before that becomes our task.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(3);

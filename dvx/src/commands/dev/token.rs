@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use dvx_proto::Token;
 use zeroize::Zeroizing;
 
-use super::signals::Signals;
 use crate::failure::{Failure, exit};
 use crate::prompt::{self, Answer};
+use crate::signals::Signals;
 
 /// The variable that GitLab's own tools read.
 pub(crate) const VARIABLE: &str = "GITLAB_TOKEN";
