@@ -4,6 +4,7 @@ pub(crate) mod bind;
 mod connection;
 pub(crate) mod gate;
 mod guard;
+mod progress;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::gate::{Admission, Full, Gate};
+use self::progress::Sweeper;
 use crate::api::problem::too_many_connections;
 use crate::api::{Api, Peer};
 use crate::clock;
@@ -36,22 +38,26 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// Lets connections in and has them served until told to stop.
 #[derive(Clone)]
 pub(crate) struct Listener {
-    pub(crate) api: Arc<Api>,
-    pub(crate) gate: Gate,
-    pub(crate) peers: Arc<PeerContext>,
+    api: Arc<Api>,
+    gate: Gate,
+    peers: Arc<PeerContext>,
     /// True once the broker is going down.
-    pub(crate) stopping: watch::Receiver<bool>,
-    pub(crate) lingering: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+    lingering: Arc<Semaphore>,
+    sweeper: Sweeper,
 }
 
 impl Listener {
+    /// Must be called within the runtime, on which it starts the task that ends slow connections.
     pub(crate) fn new(
         api: Arc<Api>,
         gate: Gate,
         peers: Arc<PeerContext>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { api, gate, peers, stopping, lingering: Arc::new(Semaphore::new(LINGERING)) }
+        let sweeper = Sweeper::default();
+        tokio::spawn(sweeper.clone().run(stopping.clone()));
+        Self { api, gate, peers, stopping, lingering: Arc::new(Semaphore::new(LINGERING)), sweeper }
     }
 
     /// Serves a Unix socket until the broker stops, then waits for the requests in flight.
@@ -110,10 +116,11 @@ impl Listener {
             Ok(admission) => {
                 self.api.metrics.count_accepted(peer.transport);
                 let (api, stopping) = (self.api.clone(), self.stopping.clone());
+                let watched = self.sweeper.watch(clock::monotonic());
                 tasks.spawn(async move {
                     let _held: Admission = admission;
                     let peer = prove(peer, stream.as_fd(), &api).await;
-                    connection::serve(stream, peer, api, stopping).await;
+                    connection::serve(stream, peer, api, watched, stopping).await;
                 });
             }
             Err(full) => self.turn_away(stream, &peer, full, tasks),

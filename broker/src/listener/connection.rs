@@ -1,8 +1,7 @@
-//! One connection: HTTP/1.1 over a guarded stream, with a timer beside it.
+//! One connection: HTTP/1.1 over a guarded stream.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dvx_proto::limits::MAX_HEAD_BYTES;
 use hyper::body::Incoming;
@@ -12,38 +11,33 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
-use super::guard::{Guarded, Phase, Progress};
+use super::guard::Guarded;
+use super::progress::{Phase, Watched};
 use crate::api::{Api, Peer};
 use crate::clock;
-
-/// How often a connection is looked at. Looking costs less than arming a timer for every request would, and
-/// a limit may be overrun by this much.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// hyper reads a head into this much at most; a head above its own limit is answered, not cut off.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve<S>(stream: S, peer: Peer, api: Arc<Api>, mut stopping: watch::Receiver<bool>)
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    api: Arc<Api>,
+    watched: Watched,
+    stopping: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let progress = Progress::new(clock::monotonic());
-    let peer = Arc::new(peer);
-    let handler = {
-        let (api, peer, progress) = (api.clone(), peer.clone(), progress.clone());
-        service_fn(move |request: Request<Incoming>| {
-            let (api, peer, progress) = (api.clone(), peer.clone(), progress.clone());
-            async move {
-                progress.enter(Phase::Handler, clock::monotonic());
-                let answer = api.handle(&peer, request).await;
-                progress.enter(Phase::Answer, clock::monotonic());
-                Ok::<Response<_>, Infallible>(answer)
-            }
-        })
-    };
+    let progress = &watched.progress;
+    let (api, peer) = (&*api, &peer);
+    let handler = service_fn(move |request: Request<Incoming>| async move {
+        progress.enter(Phase::Handler, clock::monotonic());
+        let answer = api.handle(peer, request).await;
+        progress.enter(Phase::Answer, clock::monotonic());
+        Ok::<Response<_>, Infallible>(answer)
+    });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
     let connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -53,26 +47,22 @@ where
         .writev(true)
         .serve_connection(stream, handler);
     tokio::pin!(connection);
-    let mut timer = tokio::time::interval(CHECK_INTERVAL);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut draining = false;
     loop {
         tokio::select! {
             biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
-                    ended(&api, &peer, &error);
+                    ended(api, peer, &error);
                 }
                 return;
             }
-            _ = stopping.wait_for(|stopping| *stopping), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ = timer.tick() => {
+            () = progress.nudged() => {
                 if progress.is_overdue(clock::monotonic()) {
                     tracing::debug!(uid = peer.uid(), "a connection was too slow and is closed");
                     return;
+                }
+                if *stopping.borrow() {
+                    connection.as_mut().graceful_shutdown();
                 }
             }
         }

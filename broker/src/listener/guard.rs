@@ -1,75 +1,18 @@
-//! The stream under an HTTP connection: it knows what the connection is waiting for and since when, and it
-//! puts a problem document in the place of the bodiless errors that hyper answers with by itself.
+//! The stream under an HTTP connection: it keeps track of what the connection is waiting for, and it puts a
+//! problem document in the place of the bodiless errors that hyper answers with by itself.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use dvx_proto::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::progress::{Phase, Progress};
 use crate::api::problem;
-use crate::clock::{self, Monotonic};
-
-/// What a connection is waiting for, each with a time of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// The next request on a kept connection.
-    Idle,
-    /// The rest of a request's head.
-    Head,
-    /// The handler.
-    Handler,
-    /// The client, to take the answer.
-    Answer,
-}
-
-impl Phase {
-    /// How long a connection may stay in this phase.
-    ///
-    /// A head is a packet or two, so five seconds is ample; an idle connection costs a descriptor, so a
-    /// minute is generous; the handler's own limits (for a body, for a newer token) end well before its half
-    /// minute.
-    const fn limit(self) -> Duration {
-        match self {
-            Self::Idle => Duration::from_secs(60),
-            Self::Head => Duration::from_secs(5),
-            Self::Handler => Duration::from_secs(30),
-            Self::Answer => Duration::from_secs(10),
-        }
-    }
-}
-
-/// The phase of one connection, shared by its stream, its handler and its timer.
-pub(crate) struct Progress(Mutex<(Phase, Monotonic)>);
-
-impl Progress {
-    /// A connection that was just accepted: its first request is due.
-    pub(crate) fn new(now: Monotonic) -> Arc<Self> {
-        Arc::new(Self(Mutex::new((Phase::Head, now))))
-    }
-
-    pub(crate) fn enter(&self, phase: Phase, now: Monotonic) {
-        *self.state() = (phase, now);
-    }
-
-    /// Whether the connection has been in its phase for too long.
-    pub(crate) fn is_overdue(&self, now: Monotonic) -> bool {
-        let (phase, since) = *self.state();
-        now.since(since) > phase.limit()
-    }
-
-    fn phase(&self) -> Phase {
-        self.state().0
-    }
-
-    fn state(&self) -> MutexGuard<'_, (Phase, Monotonic)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::clock;
 
 /// A stream that keeps [`Progress`].
 pub(crate) struct Guarded<S> {

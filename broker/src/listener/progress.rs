@@ -1,0 +1,176 @@
+//! What every connection is waiting for, and an end to those that wait too long.
+//!
+//! One task looks at all connections once a second. Arming a timer for each of them, let alone for each
+//! request, would cost more than the request does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::clock::{self, Monotonic};
+
+/// How often connections are looked at; a limit may be overrun by this much.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a connection is waiting for, each with a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The next request on a kept connection.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// The handler.
+    Handler,
+    /// The client, to take the answer.
+    Answer,
+}
+
+impl Phase {
+    /// How long a connection may stay in this phase.
+    ///
+    /// A head is a packet or two, so five seconds is ample; an idle connection costs a descriptor, so a
+    /// minute is generous; the handler's own limits (for a body, for a newer token) end well before its half
+    /// minute.
+    const fn limit(self) -> Duration {
+        match self {
+            Self::Idle => Duration::from_secs(60),
+            Self::Head => Duration::from_secs(5),
+            Self::Handler => Duration::from_secs(30),
+            Self::Answer => Duration::from_secs(10),
+        }
+    }
+}
+
+/// The phase of one connection, shared by its stream, its handler and the sweeper.
+pub(super) struct Progress {
+    state: Mutex<(Phase, Monotonic)>,
+    nudge: Notify,
+}
+
+impl Progress {
+    /// Enters a phase.
+    pub(super) fn enter(&self, phase: Phase, now: Monotonic) {
+        *self.state() = (phase, now);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.state().0
+    }
+
+    /// Whether the connection has been in its phase for too long.
+    pub(super) fn is_overdue(&self, now: Monotonic) -> bool {
+        let (phase, since) = *self.state();
+        now.since(since) > phase.limit()
+    }
+
+    /// Until the sweeper has something to say: that the connection is overdue, or that the broker stops.
+    pub(super) async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Phase, Monotonic)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Knows all connections.
+#[derive(Clone, Default)]
+pub(super) struct Sweeper(Arc<Mutex<Connections>>);
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, Arc<Progress>>,
+}
+
+/// A connection that the sweeper knows, until this is dropped.
+pub(super) struct Watched {
+    pub(super) progress: Arc<Progress>,
+    number: u64,
+    sweeper: Sweeper,
+}
+
+impl Sweeper {
+    /// Takes on a connection that was just accepted: its first request is due.
+    pub(super) fn watch(&self, now: Monotonic) -> Watched {
+        let progress = Arc::new(Progress { state: Mutex::new((Phase::Head, now)), nudge: Notify::new() });
+        let mut connections = self.connections();
+        let number = connections.next;
+        connections.next += 1;
+        connections.open.insert(number, progress.clone());
+        Watched { progress, number, sweeper: self.clone() }
+    }
+
+    /// Looks at the connections for as long as there is a broker, and wakes them all when it stops.
+    pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let mut told = false;
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping), if !told => {
+                    told = true;
+                    self.nudge(|_| true);
+                }
+                () = tokio::time::sleep(INTERVAL) => {
+                    let now = clock::monotonic();
+                    self.nudge(|progress| progress.is_overdue(now));
+                }
+            }
+        }
+    }
+
+    fn nudge(&self, which: impl Fn(&Progress) -> bool) {
+        for progress in self.connections().open.values().filter(|progress| which(progress)) {
+            progress.nudge.notify_one();
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.sweeper.connections().open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::since_boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn each_phase_has_its_own_patience() {
+        let watched = Sweeper::default().watch(at(0));
+        for (phase, patience) in
+            [(Phase::Head, 5), (Phase::Answer, 10), (Phase::Handler, 30), (Phase::Idle, 60)]
+        {
+            watched.progress.enter(phase, at(100));
+            assert!(!watched.progress.is_overdue(at(100 + patience)), "{phase:?}");
+            assert!(watched.progress.is_overdue(at(101 + patience)), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn only_open_connections_are_known() {
+        let sweeper = Sweeper::default();
+        let first = sweeper.watch(at(0));
+        let second = sweeper.watch(at(0));
+        drop(first);
+        assert_eq!(sweeper.connections().open.keys().copied().collect::<Vec<_>>(), [second.number]);
+    }
+
+    #[tokio::test]
+    async fn a_nudge_is_not_lost_on_a_connection_that_is_busy() {
+        let sweeper = Sweeper::default();
+        let watched = sweeper.watch(at(0));
+        sweeper.nudge(|_| true);
+        watched.progress.nudged().await;
+    }
+}
