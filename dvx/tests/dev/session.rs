@@ -156,3 +156,16 @@ fn a_command_that_cannot_be_run_is_told_as_env_tells_it() {
         world.assert_clean();
     }
 }
+
+/// A container's root is root for the kernel too, so root as an agent has to be told from it.
+#[test]
+fn root_is_served_beside_a_container() {
+    let world = World::new();
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("SKIPPED root_is_served_beside_a_container: needs root");
+        return;
+    }
+    let script = "unshare --pid --fork sh -c 'touch $WORLD/inside; sleep 600' &
+                  until [ -e $WORLD/inside ]; do sleep 0.01; done; dvxir whoami -o json";
+    assert!(world.run(script).contains(r#""agent":"me""#));
+}
