@@ -174,7 +174,11 @@ fn check(path: &Path) -> Exit {
 }
 
 fn load(path: &Path) -> Result<Config, Exit> {
-    Config::load(path, &|name| std::env::var(name).ok()).map_err(|errors| {
+    load_with(path, &|name| std::env::var(name).ok())
+}
+
+fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Exit> {
+    Config::load(path, env).map_err(|errors| {
         for error in errors {
             write_error(&error.to_string());
         }
@@ -182,20 +186,26 @@ fn load(path: &Path) -> Result<Config, Exit> {
     })
 }
 
+/// Where the broker of this configuration answers operators. Their shells have not got all of the variables
+/// that the service has.
+fn admin_socket(config: Option<PathBuf>) -> Result<PathBuf, Exit> {
+    const CREDENTIALS: &str = "/run/credentials/dvx-broker.service";
+    let env = |name: &str| {
+        let fallback = || (name == "CREDENTIALS_DIRECTORY").then(|| CREDENTIALS.to_owned());
+        std::env::var(name).ok().or_else(fallback)
+    };
+    let default = Path::new(Config::DEFAULT_PATH);
+    match config {
+        Some(config) => Ok(load_with(&config, &env)?.listen.admin),
+        None if matches!(default.try_exists(), Ok(false)) => Ok(Config::DEFAULT_ADMIN_SOCKET.into()),
+        None => Ok(load_with(default, &env)?.listen.admin),
+    }
+}
+
 fn show_status(config: Option<PathBuf>, socket: Option<PathBuf>, output: Output) -> Exit {
-    let socket = match (socket, config) {
-        (Some(socket), _) => socket,
-        (None, Some(config)) => match load(&config) {
-            Ok(config) => config.listen.admin,
-            Err(exit) => return exit,
-        },
-        (None, None) => match std::fs::exists(Config::DEFAULT_PATH) {
-            Ok(false) => Config::DEFAULT_ADMIN_SOCKET.into(),
-            Ok(true) | Err(_) => match load(Path::new(Config::DEFAULT_PATH)) {
-                Ok(config) => config.listen.admin,
-                Err(exit) => return exit,
-            },
-        },
+    let socket = match socket.map_or_else(|| admin_socket(config), Ok) {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
     };
     let report = match status::ask(&socket) {
         Ok(report) => report,

@@ -99,10 +99,12 @@ fn readable(config: &Config, config_path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The directory that a path is in. What is there may be replaced; the root is only taken when it must be.
+/// The directory that a path is in, or will be in. What is there may be replaced; the root is only taken when
+/// it must be.
 fn above(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) if !parent.exists() => above(parent),
         Some(parent) if parent.parent().is_some() || !path.is_dir() => parent.to_owned(),
         Some(_) | None => path.to_owned(),
     }
@@ -153,9 +155,14 @@ mod tests {
 
     #[test]
     fn the_directory_above_is_taken_but_not_the_root() {
-        for (path, expected) in
-            [("/run/dvx/upstream", "/run/dvx"), ("/usr", "/usr"), ("b.toml", "."), ("/nox", "/")]
-        {
+        let cases = [
+            ("/usr/bin/env", "/usr/bin"),
+            ("/usr", "/usr"),
+            ("b.toml", "."),
+            ("/nox", "/"),
+            ("/usr/lib/nox/nox/nox", "/usr/lib"),
+        ];
+        for (path, expected) in cases {
             assert_eq!(above(Path::new(path)), Path::new(expected), "{path}");
         }
     }

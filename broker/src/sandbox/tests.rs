@@ -110,6 +110,8 @@ fn work(config: &Path, audit: &Audit) {
     fs::write("run/confined", "").unwrap();
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
     Config::load(config, &|_| None).unwrap();
+    // Asks every name service that there is.
+    assert_eq!(nix::unistd::User::from_name("no-such-user-here").unwrap(), None);
     audit.reopen().unwrap();
     assert_eq!(audit.health(), None);
     assert_eq!(fs::read_dir("volumes/upstream/a").unwrap().count(), 1);
