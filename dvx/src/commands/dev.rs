@@ -26,7 +26,7 @@ use self::place::{Choice, Place};
 use self::programs::Programs;
 use self::session::{Plan, Session};
 use self::terminal::Terminal;
-use self::token::Obtained;
+use self::token::{Obtained, Sources};
 use crate::cli::DevArguments;
 use crate::failure::Failure;
 use crate::signals::Signals;
@@ -39,14 +39,15 @@ pub(crate) fn run(arguments: DevArguments) -> Result<ExitCode, Failure> {
     // Our memory and environment may hold the token: no process of the same user is to read them.
     prctl::set_dumpable(false).map_err(|errno| Failure::io("cannot protect our memory", &errno.into()))?;
     let terminal = Terminal::ours();
-    let obtained = token::obtain(arguments.token_stdin, env::var_os(token::VARIABLE), &signals)?;
+    let person = terminal.is_some() && io::stdin().is_terminal();
+    let sources = Sources { stdin: arguments.token_stdin, variable: env::var_os(token::VARIABLE), person };
+    let obtained = token::obtain(sources, &signals)?;
     let choice = Place::choose(env::var_os("XDG_RUNTIME_DIR").map(Into::into), env::temp_dir())
         .map_err(|error| Failure::io("no place for the session", &error))?;
     warn(&obtained, &choice);
     let is_shell = arguments.command.is_empty();
     let plan = Plan {
-        is_interactive: is_shell
-            && (terminal.is_some() && (arguments.token_stdin || io::stdin().is_terminal())),
+        is_interactive: is_shell && (person || (terminal.is_some() && arguments.token_stdin)),
         is_shell,
         stdin_is_used_up: arguments.token_stdin,
         command: if is_shell { vec![shell()] } else { arguments.command },

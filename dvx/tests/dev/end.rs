@@ -19,6 +19,21 @@ fn what_the_command_leaves_running_ends_with_it() {
 }
 
 #[test]
+fn a_process_that_was_there_before_is_not_ours_to_end() {
+    let world = World::new();
+    let mut shell = Command::new("/bin/sh");
+    world.prepare(&mut shell);
+    let script = "sleep 600 & echo $! > $WORLD/pid; exec \"$DVX\" dev -- true";
+    let status = shell.args(["-c", script]).env("DVX", env!("CARGO_BIN_EXE_dvx")).status().unwrap();
+    assert!(status.success());
+    let pid =
+        nix::unistd::Pid::from_raw(fs::read_to_string(world.path("pid")).unwrap().trim().parse().unwrap());
+    assert!(!is_gone(pid));
+    kill(pid, Signal::SIGKILL).unwrap();
+    world.assert_clean();
+}
+
+#[test]
 fn signals_that_end_us_end_everything() {
     for (signal, status) in
         [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGINT, 130), (Signal::SIGQUIT, 131)]

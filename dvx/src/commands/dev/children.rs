@@ -79,13 +79,13 @@ pub(crate) fn next_change() -> Option<Change> {
     }
 }
 
-/// Ends every descendant, or every one but `spared` and what descends from it. Tells whether they are gone.
-pub(crate) fn end_all(spared: Option<Pid>) -> bool {
+/// Ends every descendant but these children and what descends from them. Tells whether they are gone.
+pub(crate) fn end_all_but(spared: &[Pid]) -> bool {
     let deadline = Deadline::after(PATIENCE);
     let mut sent: HashMap<Pid, Signal> = HashMap::new();
     loop {
         reap(spared, &mut sent);
-        let children: Vec<Pid> = children().into_iter().filter(|child| Some(*child) != spared).collect();
+        let children: Vec<Pid> = children().into_iter().filter(|child| !spared.contains(child)).collect();
         if children.is_empty() {
             return true;
         }
@@ -109,10 +109,10 @@ pub(crate) fn send(child: Pid, signal: Signal) {
 }
 
 /// Waits for those that have ended, except for the one whose end somebody else wants to see.
-fn reap(spared: Option<Pid>, sent: &mut HashMap<Pid, Signal>) {
+fn reap(spared: &[Pid], sent: &mut HashMap<Pid, Signal>) {
     let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
     for child in children() {
-        if Some(child) == spared {
+        if spared.contains(&child) {
             continue;
         }
         if let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitid(Id::Pid(child), ended) {
@@ -126,7 +126,7 @@ fn signal_after(elapsed: Duration) -> Signal {
 }
 
 /// The processes whose parent this process is, ended ones that have not been waited for among them.
-fn children() -> Vec<Pid> {
+pub(crate) fn children() -> Vec<Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let us = getpid();
     processes

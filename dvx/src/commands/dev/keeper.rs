@@ -234,8 +234,8 @@ impl Keeper {
     /// Ends the command and what it left running, then the broker, and removes the directory. What cannot be
     /// ended or removed from here, the first process cannot either.
     fn clean_up(&self) {
-        children::end_all(self.broker);
-        children::end_all(None);
+        children::end_all_but(self.broker.as_slice());
+        children::end_all_but(&[]);
         self.place.remove().ok();
     }
 }

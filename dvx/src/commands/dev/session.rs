@@ -49,6 +49,8 @@ pub(crate) struct Session {
     terminal: Option<Terminal>,
     channel: Channel,
     keeper: Pid,
+    /// Children that we had when we were started, by way of exec: none of ours.
+    strangers: Vec<Pid>,
     is_running: bool,
     /// Somebody wants us to end by this signal.
     leaving: Option<(Signal, Deadline)>,
@@ -59,6 +61,7 @@ impl Session {
     pub(crate) fn start(plan: Plan, signals: Signals, terminal: Option<Terminal>) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::io("cannot start a session", &error);
         prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
+        let strangers = children::children();
         let (channel, theirs) = Channel::pair().map_err(failed)?;
         // This very program, even where its file has been replaced in the meantime. It inherits the blocked
         // signals, so that none ends it before it is ready for them.
@@ -75,7 +78,7 @@ impl Session {
         keeper.arg("--").args(&plan.command).env_remove(token::VARIABLE).stdin(Stdio::from(theirs));
         let child = keeper.spawn().map_err(failed)?;
         let keeper = Pid::from_raw(i32::try_from(child.id()).unwrap_or(-1));
-        Ok(Self { plan, signals, terminal, channel, keeper, is_running: false, leaving: None })
+        Ok(Self { plan, signals, terminal, channel, keeper, strangers, is_running: false, leaving: None })
     }
 
     /// Runs it to its end.
@@ -195,7 +198,7 @@ impl Session {
     fn clean_up(&mut self) {
         self.channel.send(&Order::End, None);
         self.await_keeper();
-        if !children::end_all(None) {
+        if !children::end_all_but(&self.strangers) {
             note("warning: some processes of this session could not be ended");
         }
         if let Err(error) = self.plan.place.remove() {

@@ -1,7 +1,7 @@
 //! Where the session's token comes from.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 
 use dvx_proto::Token;
@@ -25,18 +25,24 @@ pub(crate) struct Obtained {
     pub(crate) is_sample: bool,
 }
 
+/// Where a token can come from.
+pub(crate) struct Sources {
+    /// The user says that it comes from there.
+    pub(crate) stdin: bool,
+    /// The value of [`VARIABLE`].
+    pub(crate) variable: Option<OsString>,
+    /// There is somebody to ask: stdin is a terminal, and ours.
+    pub(crate) person: bool,
+}
+
 /// The token from stdin, the environment, a prompt, or the sample, in this order.
-pub(crate) fn obtain(
-    from_stdin: bool,
-    variable: Option<OsString>,
-    signals: &Signals,
-) -> Result<Obtained, Failure> {
+pub(crate) fn obtain(sources: Sources, signals: &Signals) -> Result<Obtained, Failure> {
     let typed = |text| ("the token", text);
-    let given = match variable.filter(|value| !value.is_empty()) {
-        _ if from_stdin && io::stdin().is_terminal() => ask(signals)?.map(typed),
-        _ if from_stdin => Some(("the token from stdin", read_stdin()?)),
+    let given = match sources.variable.filter(|value| !value.is_empty()) {
+        _ if sources.stdin && sources.person => ask(signals)?.map(typed),
+        _ if sources.stdin => Some(("the token from stdin", read_stdin()?)),
         Some(value) => Some((VARIABLE, Zeroizing::new(value.into_vec()))),
-        None if io::stdin().is_terminal() => ask(signals)?.map(typed),
+        None if sources.person => ask(signals)?.map(typed),
         None => None,
     };
     let (source, text, is_sample) = match given {
