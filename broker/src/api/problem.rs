@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dvx_proto::{Code, PROBLEM_MEDIA_TYPE, Problem};
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use crate::api::answer::{self, Answer};
 use crate::audit::Verdict;
@@ -113,6 +113,10 @@ impl Refusal {
         }
         if let Some(method) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(method));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 section 11.6.1: a 401 names the scheme that would do.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
