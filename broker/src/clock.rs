@@ -2,7 +2,7 @@
 //! sees one instant.
 
 use std::ops::Add;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -52,12 +52,11 @@ pub(crate) fn monotonic() -> Monotonic {
     Monotonic(duration(clock_gettime(ClockId::Boottime)))
 }
 
-/// Reads the wall clock alone.
+/// Reads the wall clock alone, by way of libc so that a test can stand between (faketime(1)).
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn wall() -> Timestamp {
-    let since_1970 = duration(clock_gettime(ClockId::Realtime));
     // A clock beyond the year 9999 is a broken one: everything has expired then.
-    Timestamp::from_nanosecond(i128::try_from(since_1970.as_nanos()).unwrap_or(i128::MAX))
-        .unwrap_or(Timestamp::MAX)
+    Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX)
 }
 
 /// Clocks that stand before their epoch count as being at it.
