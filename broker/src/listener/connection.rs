@@ -40,6 +40,9 @@ pub(super) async fn serve<S>(
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
     let connection = http1::Builder::new()
+        // A client that has said all it will say still wants its answer, and one that is gone must not leave
+        // a change half made.
+        .half_close(true)
         .header_read_timeout(None)
         .max_buf_size(READ_BUFFER_BYTES)
         .max_header_size(MAX_HEAD_BYTES)
