@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dvx_proto::limits::MAX_HEAD_BYTES;
 use hyper::body::Incoming;
@@ -19,6 +20,9 @@ use crate::clock;
 
 /// hyper reads a head into this much at most; a head above its own limit is answered, not cut off.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long a client has to take the news that its bytes are no HTTP/1.1.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve<S>(
@@ -39,7 +43,7 @@ pub(super) async fn serve<S>(
         Ok::<Response<_>, Infallible>(answer)
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         // A client that has said all it will say still wants its answer, and one that is gone must not leave
         // a change half made.
         .half_close(true)
@@ -49,25 +53,27 @@ pub(super) async fn serve<S>(
         // Secret bodies are written from protected memory, never copied into a buffer.
         .writev(true)
         .serve_connection(stream, handler);
-    tokio::pin!(connection);
-    loop {
+    let result = loop {
         tokio::select! {
             biased;
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    ended(api, peer, &error);
-                }
-                return;
-            }
+            result = &mut connection => break result,
             () = progress.nudged() => {
                 if progress.is_overdue(clock::monotonic()) {
                     tracing::debug!(uid = peer.uid(), "a connection was too slow and is closed");
                     return;
                 }
                 if *stopping.borrow() {
-                    connection.as_mut().graceful_shutdown();
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
                 }
             }
+        }
+    };
+    if let Err(error) = result {
+        ended(api, peer, &error);
+        if error.is_parse() {
+            let refusal = connection.into_parts().io.into_inner().refuse();
+            // A client that does not take it in time has to do without.
+            let _taken: Result<(), _> = tokio::time::timeout(REFUSAL_TIME, refusal).await;
         }
     }
 }

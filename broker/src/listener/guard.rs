@@ -1,6 +1,7 @@
 //! The stream under an HTTP connection: it keeps track of what the connection is waiting for, and it puts a
 //! problem document in the place of the bodiless errors that hyper answers with by itself.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,6 +43,16 @@ impl<S> Guarded<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Answers a request that was not HTTP/1.1 at all. hyper says nothing where it takes the bytes for HTTP/2.
+    pub(super) async fn refuse(mut self) {
+        if self.substitute.is_none() && self.is_parser_error() {
+            self.replace(&[]);
+        }
+        if let Err(error) = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await {
+            tracing::debug!(%error, "a client left before it was told that its request is malformed");
+        }
+    }
+
     fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(rest) = &mut self.substitute else { return Poll::Ready(Ok(())) };
         while !rest.is_empty() {
