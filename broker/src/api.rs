@@ -107,18 +107,17 @@ impl Api {
     }
 
     /// Answers one request.
-    pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
-        let now = clock::now();
+    pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Answer {
         let route = Route::at(request.uri().path());
-        let mut record = Record::new(&self.request_ids, route.as_ref(), now);
         let settings = self.settings.load_full();
+        let mut record = Record::new(&self.request_ids, route.as_ref(), now);
         let result = match self.check(peer, &request) {
             Err(refusal) => Err(refusal),
             Ok(()) if route == Some(Route::Discover) => match allow(&Route::Discover, &request) {
                 Ok(()) => return rendered(self.discovery.clone()),
                 Err(refusal) => Err(refusal),
             },
-            Ok(()) => self.decide(peer, &settings, route, request, &mut record).await,
+            Ok(()) => self.decide(peer, &settings, route.as_ref(), request, &mut record).await,
         };
         self.finish(peer, &settings, &record, result)
     }
@@ -147,33 +146,36 @@ impl Api {
         }
     }
 
-    async fn decide(
+    async fn decide<'a>(
         &self,
         peer: &Peer,
-        settings: &Settings,
-        route: Option<Route>,
+        settings: &'a Settings,
+        route: Option<&Route>,
         request: Request<Incoming>,
-        record: &mut Record,
+        record: &mut Record<'a>,
     ) -> Result<Served, Refusal> {
         let agent = self.authenticate(peer, settings, request.headers(), record.now)?;
-        record.agent = Some(agent.name.clone());
+        record.agent = Some(&agent.name);
         if let Some(rate) = settings.rates.of(&agent.name) {
             rate.take().map_err(rate_limited)?;
         }
         let route = route.ok_or_else(Refusal::not_found)?;
-        allow(&route, &request)?;
+        allow(route, &request)?;
         let view = Arc::clone(&self.keyring.load());
-        let mut context = Context { api: self, settings, agent, peer, route: &route, view, now: record.now };
-        let result = match &route {
+        let mut context = Context { api: self, settings, agent, peer, route, view, now: record.now };
+        // What waits for a body is boxed, so that the rest need not move its state around.
+        let result = match route {
             Route::Discover => Err(Refusal::not_found()),
             Route::Whoami => Ok(context.whoami()),
-            Route::IssueToken => context.issue_token(request.into_body()).await,
+            Route::IssueToken => Box::pin(context.issue_token(request.into_body())).await,
             Route::Credentials => context.list_credentials(),
             Route::Credential(provider) => context.credential(provider.as_ref()),
-            Route::Rejected(provider) => context.rejected(provider.as_ref(), request.into_body()).await,
+            Route::Rejected(provider) => {
+                Box::pin(context.rejected(provider.as_ref(), request.into_body())).await
+            }
             Route::Secrets => context.list_secrets(),
             Route::Secret(name) => context.secret(name.as_ref()),
-            Route::GitCredential => context.git_credential(request.into_body(), record).await,
+            Route::GitCredential => Box::pin(context.git_credential(request.into_body(), record)).await,
         };
         record.now = context.now;
         result

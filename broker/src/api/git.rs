@@ -25,7 +25,7 @@ impl Context<'_> {
     pub(super) async fn git_credential(
         &mut self,
         body: Incoming,
-        record: &mut Record,
+        record: &mut Record<'_>,
     ) -> Result<Served, Refusal> {
         let body = framing::read_body(body).await?;
         let request: GitCredentialRequest = framing::parse(&body)?;

@@ -15,13 +15,16 @@ use crate::audit::{Action, AuditError, Event, Verdict};
 use crate::clock::Now;
 
 /// What was asked for and by whom, filled in as it becomes known.
-pub(super) struct Record {
+pub(super) struct Record<'a> {
     pub(super) action: Action,
-    pub(super) subject: Option<Cow<'static, str>>,
-    pub(super) agent: Option<AgentName>,
+    pub(super) subject: Option<Cow<'a, str>>,
+    pub(super) agent: Option<&'a AgentName>,
     pub(super) now: Now,
-    request_id: String,
+    request_id: RequestId,
 }
+
+/// Sixteen hexadecimal digits.
+struct RequestId([u8; 16]);
 
 /// Names requests for the audit log: unlike any other of this process and, in practice, of any other.
 pub(super) struct RequestIds {
@@ -39,8 +42,18 @@ impl RequestIds {
         Self { start: u64::from_ne_bytes(start), count: AtomicU64::new(0) }
     }
 
-    fn next(&self) -> String {
-        format!("{:016x}", self.start.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed)))
+    fn next(&self) -> RequestId {
+        let number = self.start.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed));
+        RequestId(std::array::from_fn(|place| {
+            let digit = (number >> (60 - 4 * place)) & 0xf;
+            b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0')
+        }))
+    }
+}
+
+impl RequestId {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -52,8 +65,8 @@ pub(super) struct Served {
     pub(super) reason: Option<&'static str>,
 }
 
-impl Record {
-    pub(super) fn new(ids: &RequestIds, route: Option<&Route>, now: Now) -> Self {
+impl<'a> Record<'a> {
+    pub(super) fn new(ids: &RequestIds, route: Option<&'a Route>, now: Now) -> Self {
         let (action, subject) = match route {
             None | Some(Route::Discover) => (Action::Unknown, None),
             Some(Route::Whoami) => (Action::Whoami, None),
@@ -69,8 +82,8 @@ impl Record {
     }
 }
 
-fn text(name: Option<&impl AsRef<str>>) -> Option<Cow<'static, str>> {
-    name.map(|name| name.as_ref().to_owned().into())
+fn text(name: Option<&impl AsRef<str>>) -> Option<Cow<'_, str>> {
+    name.map(|name| Cow::Borrowed(name.as_ref()))
 }
 
 impl Served {
@@ -100,7 +113,7 @@ impl Api {
         &self,
         peer: &Peer,
         settings: &Settings,
-        record: &Record,
+        record: &Record<'_>,
         result: Result<Served, Refusal>,
     ) -> Answer {
         match result {
@@ -120,10 +133,10 @@ impl Api {
         }
     }
 
-    fn refuse(&self, peer: &Peer, settings: &Settings, record: &Record, refusal: Refusal) -> Answer {
+    fn refuse(&self, peer: &Peer, settings: &Settings, record: &Record<'_>, refusal: Refusal) -> Answer {
         let verdict = refusal.verdict();
         self.metrics.count(record.action, verdict);
-        let rate = record.agent.as_ref().and_then(|agent| settings.rates.of(agent));
+        let rate = record.agent.and_then(|agent| settings.rates.of(agent));
         let refusals = rate.map_or(&self.strangers, |rate| &rate.refusals);
         match refusals.admit() {
             None => {}
@@ -155,11 +168,16 @@ impl Api {
     }
 }
 
-fn event<'a>(peer: &'a Peer, record: &'a Record, decision: Verdict, reason: Option<&'a str>) -> Event<'a> {
+fn event<'a>(
+    peer: &'a Peer,
+    record: &'a Record<'a>,
+    decision: Verdict,
+    reason: Option<&'a str>,
+) -> Event<'a> {
     let facts = peer.identity.as_ref().ok();
     Event {
         time: record.now.wall,
-        agent: record.agent.as_ref().map(AgentName::as_str),
+        agent: record.agent.map(AgentName::as_str),
         uid: peer.uid(),
         gid: facts.and_then(|facts| facts.gid),
         pid: facts.and_then(|facts| facts.pid),
@@ -171,6 +189,6 @@ fn event<'a>(peer: &'a Peer, record: &'a Record, decision: Verdict, reason: Opti
         reason,
         fingerprint: None,
         revision: None,
-        request_id: &record.request_id,
+        request_id: record.request_id.as_str(),
     }
 }

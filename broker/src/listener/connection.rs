@@ -37,10 +37,9 @@ pub(super) async fn serve<S>(
     let progress = &watched.progress;
     let (api, peer) = (&*api, &peer);
     let handler = service_fn(move |request: Request<Incoming>| async move {
-        progress.enter(Phase::Handler, clock::monotonic());
-        let answer = api.handle(peer, request).await;
-        progress.enter(Phase::Answer, clock::monotonic());
-        Ok::<Response<_>, Infallible>(answer)
+        let now = clock::now();
+        progress.enter(Phase::Answer, now.mono);
+        Ok::<Response<_>, Infallible>(api.handle(peer, request, now).await)
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
     let mut connection = http1::Builder::new()
