@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -151,6 +151,11 @@ impl Caller {
     pub fn tcp_stream_to(&self, address: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<TcpStream> {
         let from = from.map(|from| format!(" {from}")).unwrap_or_default();
         Ok(TcpStream::from(self.ask(&format!("tcp {address}{from}\n"))?))
+    }
+
+    /// A listening TCP socket that belongs to the caller's user.
+    pub fn listen(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
+        Ok(TcpListener::from(self.ask(&format!("listen {address}\n"))?))
     }
 
     /// The answer to one request on a connection of its own.

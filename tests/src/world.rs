@@ -198,7 +198,12 @@ impl World {
 
     /// A process under any identity.
     pub fn caller_as(&self, spec: CallerSpec) -> Caller {
-        Caller::start(spec, &self.program("dvx-caller"), &self.socket_path(), self.tcp, &self.planted)
+        self.caller_program(spec, &self.program("dvx-caller"))
+    }
+
+    /// The same with a copy of the helper program at another place.
+    pub fn caller_program(&self, spec: CallerSpec, helper: &Path) -> Caller {
+        Caller::start(spec, helper, &self.socket_path(), self.tcp, &self.planted)
     }
 
     /// The agent socket's path.

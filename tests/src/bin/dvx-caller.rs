@@ -1,12 +1,13 @@
 //! Opens connections under whatever identity it was started with and hands them to the test that started it.
 //!
 //! The kernel names the process that connected as the peer, so the test can then write any bytes as that peer.
-//! stdin is a Unix socket: each line asks for one connection (`unix PATH`, `tcp ADDRESS [FROM-PORT]`), each
-//! answer is one byte: `k` with the connection attached, or `e` followed by a line of why not.
+//! stdin is a Unix socket: each line asks for one connection (`unix PATH`, `tcp ADDRESS [FROM]`) or one
+//! listening socket (`listen ADDRESS`), each answer is one byte: `k` with the socket attached, or `e` followed by
+//! a line of why not.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -33,6 +34,7 @@ fn open(line: &str) -> io::Result<OwnedFd> {
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["unix", path] => Ok(UnixStream::connect(path)?.into()),
+        ["listen", address] => Ok(TcpListener::bind(address)?.into()),
         ["tcp", address] => tcp(address, None),
         ["tcp", address, from] => tcp(address, Some(from)),
         _ => Err(io::Error::other("not a request")),
