@@ -43,7 +43,13 @@ impl World {
     /// A world without agents.
     pub fn builder() -> Builder {
         let broker_uid = if users::is_root() { users::fresh_uid() } else { users::own_uid() };
-        Builder { config: Config::new(), broker_uid, environment: Vec::new(), descriptors: None }
+        Builder {
+            config: Config::new(),
+            broker_uid,
+            environment: Vec::new(),
+            descriptors: None,
+            movable_clock: false,
+        }
     }
 
     /// A world with the agent `alpha`: under a user of its own where tests can act as others.
@@ -70,6 +76,17 @@ impl World {
         let path = self.config_path();
         fs::write(&path, self.config.render(&self.ground)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// Moves the broker's wall clock to this many seconds after the real one.
+    pub fn advance_clock(&self, seconds: u32) {
+        let next = self.ground.path("etc/clock.next");
+        fs::write(&next, format!("+{seconds}\n")).unwrap();
+        fs::rename(next, self.clock_path()).unwrap();
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.ground.path("etc/clock")
     }
 
     /// Where the configuration lies.

@@ -1,7 +1,7 @@
 //! How a world comes to be.
 
 use super::World;
-use crate::{Agent, Config, Ground, Planted, UpstreamDirectory, users};
+use crate::{Agent, Config, Ground, Planted, UpstreamDirectory, faketime, users};
 
 /// How a world will be.
 pub struct Builder {
@@ -9,6 +9,7 @@ pub struct Builder {
     pub(super) broker_uid: u32,
     pub(super) environment: Vec<(String, String)>,
     pub(super) descriptors: Option<u32>,
+    pub(super) movable_clock: bool,
 }
 
 impl Builder {
@@ -61,11 +62,19 @@ impl Builder {
         self
     }
 
+    /// Puts the broker's wall clock under [`World::advance_clock`]; only where
+    /// [`faketime_library`](crate::faketime_library) is there.
+    #[must_use]
+    pub fn movable_clock(mut self) -> Self {
+        self.movable_clock = true;
+        self
+    }
+
     /// Makes the directories and the configuration. Nothing runs yet.
     pub fn build(self) -> World {
         let ground = Ground::new(self.broker_uid);
         let upstream = UpstreamDirectory::create(&ground.path("upstream"), self.broker_uid);
-        let world = World {
+        let mut world = World {
             ground,
             upstream,
             config: self.config,
@@ -77,6 +86,11 @@ impl Builder {
             tcp: None,
         };
         world.write_config();
+        if self.movable_clock {
+            world.advance_clock(0);
+            let library = faketime::library().expect("asked for by tests that found it");
+            world.environment.extend(faketime::environment(&library, &world.clock_path()));
+        }
         world
     }
 }
