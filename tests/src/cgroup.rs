@@ -45,8 +45,12 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Members that were just killed leave a moment later; parents shared with another group stay.
-        clock::within(clock::PATIENCE, || fs::remove_dir(&self.directory).ok());
+        // A group with groups in it goes with the last of them; members that were just killed leave a moment later.
+        if has_children(&self.directory) {
+            return;
+        }
+        let gone = || fs::remove_dir(&self.directory).is_ok() || !self.directory.exists();
+        clock::within(clock::PATIENCE, || gone().then_some(()));
         let mut parent = self.directory.parent();
         while let Some(directory) = parent.filter(|directory| *directory != self.mount) {
             if fs::remove_dir(directory).is_err() {
@@ -55,4 +59,9 @@ impl Drop for Cgroup {
             parent = directory.parent();
         }
     }
+}
+
+fn has_children(directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
 }

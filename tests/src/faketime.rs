@@ -1,6 +1,6 @@
 //! A clock that a test can move, by libfaketime.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where libfaketime is, if it is installed.
 pub fn library() -> Option<PathBuf> {
@@ -11,12 +11,15 @@ pub fn library() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// The variables that put a process under the clock in this file. Only the wall clock moves.
-pub(crate) fn environment(library: &std::path::Path, clock: &std::path::Path) -> [(String, String); 4] {
-    [
-        ("LD_PRELOAD".into(), library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE".into(), clock.display().to_string()),
-        ("FAKETIME_NO_CACHE".into(), "1".into()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
+/// The words before a command that put it under the clock in this file. Only the wall clock moves.
+///
+/// They stand right before the program: the library wants to be loaded under the program's own user.
+pub(crate) fn words(library: &Path, clock: &Path) -> Vec<String> {
+    vec![
+        "env".into(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_NO_CACHE=1".into(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
     ]
 }

@@ -297,7 +297,9 @@ fn parse_head(head: &[u8]) -> io::Result<(u16, Vec<(String, String)>)> {
     let mut lines = text.split("\r\n");
     let status = lines.next().unwrap_or_default();
     let bad = || io::Error::other(format!("not an HTTP/1.1 answer: {text:?}"));
-    let status = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or_else(bad)?;
+    // A request of version 1.0 is refused in its own words.
+    let status = status.strip_prefix("HTTP/1.1 ").or_else(|| status.strip_prefix("HTTP/1.0 "));
+    let status = status.and_then(|rest| rest.get(..3)).ok_or_else(bad)?;
     let status = status.parse().map_err(|_| bad())?;
     let mut headers = Vec::new();
     for line in lines.take_while(|line| !line.is_empty()) {

@@ -37,6 +37,7 @@ pub struct World {
     descriptors: Option<u32>,
     broker: Option<Broker>,
     tcp: Option<SocketAddr>,
+    clock: Vec<String>,
 }
 
 impl World {
@@ -116,6 +117,7 @@ impl World {
             spec.before_user =
                 ["sh", "-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"].map(String::from).into();
         }
+        spec.after_user.clone_from(&self.clock);
         let mut command = spec.command(&self.program("dvx-broker"));
         command.args(arguments);
         self.set_environment(&mut command);

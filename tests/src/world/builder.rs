@@ -84,12 +84,13 @@ impl Builder {
             descriptors: self.descriptors,
             broker: None,
             tcp: None,
+            clock: Vec::new(),
         };
         world.write_config();
         if self.movable_clock {
             world.advance_clock(0);
             let library = faketime::library().expect("asked for by tests that found it");
-            world.environment.extend(faketime::environment(&library, &world.clock_path()));
+            world.clock = faketime::words(&library, &world.clock_path());
         }
         world
     }
