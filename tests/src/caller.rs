@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -87,7 +88,7 @@ impl CallerSpec {
 /// A running process that connects on request. What is written to its connections comes, as far as the kernel
 /// is concerned, from it.
 pub struct Caller {
-    child: Child,
+    process: Arc<Process>,
     control: UnixStream,
     unix: PathBuf,
     tcp: Option<SocketAddr>,
@@ -110,12 +111,13 @@ impl Caller {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, control, unix: unix.to_path_buf(), tcp, planted: planted.clone(), spec }
+        let process = Arc::new(Process(Mutex::new(child)));
+        Self { process, control, unix: unix.to_path_buf(), tcp, planted: planted.clone(), spec }
     }
 
     /// The process id. With a wrapper such as `unshare` it is the wrapper's.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.0.lock().unwrap().id()
     }
 
     /// A new connection to the broker's Unix socket.
@@ -132,13 +134,14 @@ impl Caller {
     /// A connection to any Unix socket.
     pub fn connect_unix(&self, path: &Path) -> std::io::Result<Connection> {
         let descriptor = self.ask(&format!("unix {}\n", path.display()))?;
-        Ok(Connection::unix(UnixStream::from(descriptor)))
+        Ok(Connection::unix(UnixStream::from(descriptor)).kept_by(&self.process))
     }
 
     /// A new connection to the broker's loopback listener.
     #[track_caller]
     pub fn tcp(&self) -> Connection {
-        Connection::tcp(self.tcp_stream(None).expect("the broker's port takes connections"))
+        let stream = self.tcp_stream(None).expect("the broker's port takes connections");
+        Connection::tcp(stream).kept_by(&self.process)
     }
 
     /// The same as a plain stream, and from this local address where one is given.
@@ -186,10 +189,9 @@ impl Caller {
         token
     }
 
-    /// Ends the process; its connections live on.
+    /// Ends the process at once; its connections live on.
     pub fn end(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.process.end();
     }
 
     fn ask(&self, line: &str) -> std::io::Result<OwnedFd> {
@@ -210,7 +212,19 @@ impl Caller {
     }
 }
 
-impl Drop for Caller {
+/// The process behind a caller. It lives as long as the caller or a connection of it, since a broker may look at
+/// the process some time after it connected.
+pub(crate) struct Process(Mutex<Child>);
+
+impl Process {
+    fn end(&self) {
+        let mut child = self.0.lock().unwrap();
+        drop(child.kill());
+        drop(child.wait());
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }

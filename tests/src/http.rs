@@ -3,10 +3,13 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dvx_proto::{Code, PROBLEM_MEDIA_TYPE, Problem};
 use serde_json::Value;
+
+use crate::caller::Process;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -167,6 +170,8 @@ enum Stream {
 /// A connection to the broker.
 pub struct Connection {
     stream: Stream,
+    /// Who made it.
+    maker: Option<Arc<Process>>,
     host: String,
     unread: Vec<u8>,
 }
@@ -175,14 +180,19 @@ impl Connection {
     /// Over a Unix socket.
     pub fn unix(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).expect("timeouts can be set");
-        Self { stream: Stream::Unix(stream), host: "dvx".into(), unread: Vec::new() }
+        Self { stream: Stream::Unix(stream), maker: None, host: "dvx".into(), unread: Vec::new() }
     }
 
     /// Over TCP; the `Host` of requests is the address of the other end.
     pub fn tcp(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).expect("timeouts can be set");
         let host = stream.peer_addr().map_or_else(|_| "127.0.0.1".into(), |address| address.to_string());
-        Self { stream: Stream::Tcp(stream), host, unread: Vec::new() }
+        Self { stream: Stream::Tcp(stream), maker: None, host, unread: Vec::new() }
+    }
+
+    pub(crate) fn kept_by(mut self, maker: &Arc<Process>) -> Self {
+        self.maker = Some(Arc::clone(maker));
+        self
     }
 
     /// What requests on this connection have as their `Host`.
