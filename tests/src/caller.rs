@@ -89,7 +89,6 @@ impl CallerSpec {
 /// is concerned, from it.
 pub struct Caller {
     process: Arc<Process>,
-    control: UnixStream,
     unix: PathBuf,
     tcp: Option<SocketAddr>,
     planted: Planted,
@@ -111,13 +110,13 @@ impl Caller {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let process = Arc::new(Process(Mutex::new(child)));
-        Self { process, control, unix: unix.to_path_buf(), tcp, planted: planted.clone(), spec }
+        let process = Arc::new(Process { child: Mutex::new(child), control });
+        Self { process, unix: unix.to_path_buf(), tcp, planted: planted.clone(), spec }
     }
 
     /// The process id. With a wrapper such as `unshare` it is the wrapper's.
     pub fn pid(&self) -> u32 {
-        self.process.0.lock().unwrap().id()
+        self.process.child.lock().unwrap().id()
     }
 
     /// A new connection to the broker's Unix socket.
@@ -133,7 +132,7 @@ impl Caller {
 
     /// A connection to any Unix socket.
     pub fn connect_unix(&self, path: &Path) -> std::io::Result<Connection> {
-        let descriptor = self.ask(&format!("unix {}\n", path.display()))?;
+        let descriptor = self.process.ask(&format!("unix {}\n", path.display()))?;
         Ok(Connection::unix(UnixStream::from(descriptor)).kept_by(&self.process))
     }
 
@@ -153,12 +152,12 @@ impl Caller {
     /// A TCP connection to anywhere.
     pub fn tcp_stream_to(&self, address: SocketAddr, from: Option<SocketAddr>) -> std::io::Result<TcpStream> {
         let from = from.map(|from| format!(" {from}")).unwrap_or_default();
-        Ok(TcpStream::from(self.ask(&format!("tcp {address}{from}\n"))?))
+        Ok(TcpStream::from(self.process.ask(&format!("tcp {address}{from}\n"))?))
     }
 
     /// A listening TCP socket that belongs to the caller's user.
     pub fn listen(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
-        Ok(TcpListener::from(self.ask(&format!("listen {address}\n"))?))
+        Ok(TcpListener::from(self.process.ask(&format!("listen {address}\n"))?))
     }
 
     /// The answer to one request on a connection of its own.
@@ -193,7 +192,17 @@ impl Caller {
     pub fn end(&mut self) {
         self.process.end();
     }
+}
 
+/// The process behind a caller. It lives as long as the caller or a connection of it, since a broker may look at
+/// the process some time after it connected.
+pub(crate) struct Process {
+    child: Mutex<Child>,
+    /// Where it takes requests; it ends when this is closed.
+    control: UnixStream,
+}
+
+impl Process {
     fn ask(&self, line: &str) -> std::io::Result<OwnedFd> {
         (&self.control).write_all(line.as_bytes())?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -210,15 +219,9 @@ impl Caller {
         BufReader::new(&self.control).read_line(&mut why)?;
         Err(std::io::Error::other(why.trim().to_owned()))
     }
-}
 
-/// The process behind a caller. It lives as long as the caller or a connection of it, since a broker may look at
-/// the process some time after it connected.
-pub(crate) struct Process(Mutex<Child>);
-
-impl Process {
     fn end(&self) {
-        let mut child = self.0.lock().unwrap();
+        let mut child = self.child.lock().unwrap();
         drop(child.kill());
         drop(child.wait());
     }
