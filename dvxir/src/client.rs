@@ -8,6 +8,7 @@ mod trust;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use dvx_proto::{BrokerAddress, Token};
@@ -26,13 +27,17 @@ use trust::Trust;
 /// refused token, which waits up to [`REFRESH_WAIT`](dvx_proto::limits::REFRESH_WAIT).
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long an exchange may take on which nothing depends.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Room for the answers of every day, so that one read takes them in.
 const USUAL_ANSWER_BYTES: usize = 1024;
 
 /// Asks the broker.
+#[derive(Clone)]
 pub(crate) struct Client {
     address: BrokerAddress,
-    token: Option<Token>,
+    token: Option<Rc<Token>>,
     trust: Trust,
     patience: Duration,
 }
@@ -47,13 +52,13 @@ impl Client {
             (Some(TokenFile::Usual(_)), BrokerAddress::Unix(_)) | (None, _) => None,
         };
         let trust = Trust::new(environment.broker_user());
-        Ok(Self { address, token, trust, patience: PATIENCE })
+        Ok(Self { address, token: token.map(Rc::new), trust, patience: PATIENCE })
     }
 
     /// The same with less patience, for what must not hold its caller up.
     #[must_use]
-    pub(crate) fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub(crate) fn hurried(&self) -> Self {
+        Self { patience: LITTLE_PATIENCE, ..self.clone() }
     }
 
     /// Where the broker is.
@@ -96,7 +101,7 @@ impl Client {
 
     /// The whole request in one piece, so that it leaves in one write.
     fn request(&self, method: &str, path: &str, body: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-        let token = self.token.as_ref().map(Token::expose_secret).unwrap_or_default();
+        let token = self.token.as_ref().map(|token| token.expose_secret()).unwrap_or_default();
         let body_bytes = body.unwrap_or_default();
         // Large enough at once: a vector that grows leaves copies behind.
         let mut request =

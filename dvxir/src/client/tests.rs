@@ -29,7 +29,8 @@ fn answered(bytes: &'static [u8]) -> Result<Answer, ClientError> {
 fn a_request_is_one_piece_with_the_token_in_it() {
     let address = "http://127.0.0.1:8471".parse().unwrap();
     let token = Token::try_from(Zeroizing::new(b"tok".to_vec())).unwrap();
-    let client = Client { address, token: Some(token), trust: Trust::new("dvx".into()), patience: PATIENCE };
+    let client =
+        Client { address, token: Some(Rc::new(token)), trust: Trust::new("dvx".into()), patience: PATIENCE };
     assert_eq!(
         String::from_utf8(client.request("POST", "/p", Some(b"{}")).to_vec()).unwrap(),
         "POST /p HTTP/1.1\r\nHost: localhost:8471\r\nConnection: close\r\nAuthorization: Bearer tok\r\n\

@@ -10,7 +10,7 @@ use nix::unistd::{User, geteuid};
 const OVERFLOW_UID: u32 = 65534;
 
 /// The users from whom credentials are taken: root, the caller, and one more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Trust {
     user: OsString,
 }

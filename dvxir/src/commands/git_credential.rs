@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use zeroize::Zeroizing;
@@ -14,9 +13,6 @@ use crate::environment::Environment;
 use crate::error::{Exit, Failure, io_cause};
 use crate::git::{self, Attributes, MAX_INPUT_BYTES, Outcome, is_complete};
 use crate::output;
-
-/// How long a report may hold git up: it is best effort, and git waits for `erase` to end.
-const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `get` and `erase` reach the broker. `store` has nothing to do, since the broker has the token already.
 /// Operations that are not known are ignored (gitcredentials(7)).
@@ -54,7 +50,7 @@ fn erase(environment: &Environment) {
     let Ok(question) = read_question() else { return };
     let Ok(asked) = Attributes::parse(&question) else { return };
     let Ok(client) = Client::new(environment) else { return };
-    git::report_refused(&client.with_patience(REPORT_PATIENCE), &asked);
+    git::report_refused(&client, &asked);
 }
 
 /// Standard input up to an empty line, its end, or one byte more than a question may have.

@@ -4,6 +4,7 @@ mod exports;
 mod gitconfig;
 mod token_link;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use dvx_proto::BrokerAddress;
@@ -33,6 +34,14 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
     if token_link::set(&home.join(".dvx"), &target).map_err(|error| error.into_failure())? {
         notes.push(Note::new(format!("linked ~/.dvx/token to {}", target.display())));
+    }
+    if std::fs::metadata(&target).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        notes.push(Note {
+            text: format!("there is no token at {} yet", target.display()),
+            hint: Some(
+                "where the broker keeps it elsewhere, name it in DVX_TOKEN_FILE and run dvxir init again",
+            ),
+        });
     }
     notes.extend(gitconfig::set(&instances)?);
     // Only now: a failure says one thing.

@@ -101,6 +101,7 @@ impl Target {
     /// token with this fingerprint that says nothing to it. Whatever goes wrong here must not keep git from
     /// its answer.
     fn report(&self, client: &Client, fingerprint: Fingerprint) {
+        let client = &client.hurried();
         let body = serde_json::to_vec(&Rejection { fingerprint }).unwrap_or_default();
         for provider in self.providers(client).unwrap_or_default() {
             let _best_effort = client.post(&format!("/v1/agent/credentials/{provider}/rejected"), &body);

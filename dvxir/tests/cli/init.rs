@@ -18,9 +18,24 @@ fn helpers(stub: &Stub, url: &str) -> Vec<String> {
     values.split_terminator('\0').map(str::to_owned).collect()
 }
 
+/// A broker that keeps the agent's token where it usually is.
+fn broker() -> Stub {
+    let stub = Stub::gitlab();
+    fs::create_dir_all(stub.path().join("agents/my-agent")).unwrap();
+    fs::write(stub.path().join("agents/my-agent/token"), "eyJ.a.b").unwrap();
+    stub
+}
+
+#[test]
+fn a_token_that_is_not_there_is_told_of() {
+    let ran = Stub::gitlab().run(&["init"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("agents/my-agent/token yet\nhint: "), "{ran:?}");
+}
+
 #[test]
 fn an_account_is_set_up() {
-    let stub = Stub::gitlab();
+    let stub = broker();
     let ran = stub.run(&["init"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(
@@ -40,7 +55,7 @@ fn an_account_is_set_up() {
 
 #[test]
 fn again_changes_nothing_and_says_nothing() {
-    let stub = Stub::gitlab();
+    let stub = broker();
     let first = stub.run(&["init"]);
     let config = fs::read_to_string(stub.home().join(".gitconfig")).unwrap();
     let link = fs::symlink_metadata(stub.home().join(".dvx/token")).unwrap().ino();
@@ -165,7 +180,7 @@ fn a_helper_that_comes_later_is_warned_of() {
 
 #[test]
 fn a_path_with_spaces_is_quoted_for_git_s_shell() {
-    let stub = Stub::gitlab();
+    let stub = broker();
     let directory = stub.path().join("it's a place");
     fs::create_dir(&directory).unwrap();
     let copy = directory.join("dvxir");
