@@ -62,7 +62,9 @@ fn without_every_token_nothing_runs() {
 #[test]
 fn a_command_that_is_not_there_is_named() {
     let stub = Stub::gitlab();
-    let ran = stub.run(&["exec", "--", "no-such-command-here"]);
+    let mut command = stub.dvxir(&["exec", "--", "no-such-command-here"]);
+    // A directory that cannot be searched would be what the system reports.
+    let ran = ran(command.env("PATH", "/usr/bin:/bin"));
     ran.assert_failed(1);
     assert_eq!(ran.stderr, "dvxir: cannot run no-such-command-here: command not found\n");
     stub.run(&["exec", "--", "/etc/passwd"]).assert_failed(1);
