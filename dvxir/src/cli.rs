@@ -78,7 +78,7 @@ pub(crate) enum Command {
     /// Print a shell's completions
     Completions {
         /// The shell
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
     /// Print a manual page in troff
     #[command(hide = true)]
@@ -137,6 +137,33 @@ pub(crate) enum ManPage {
     GitCredentialDvxir,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+// As text: pages.rs renders the files from the definition in here when the project is tested.
+impl ManPage {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Dvxir => include_str!("../man/dvxir.1"),
+            Self::GitCredentialDvxir => include_str!("../man/git-credential-dvxir.1"),
+        }
+    }
+}
+
+impl Shell {
+    pub(crate) const fn completions(self) -> &'static str {
+        match self {
+            Self::Bash => include_str!("../completions/dvxir.bash"),
+            Self::Zsh => include_str!("../completions/_dvxir"),
+            Self::Fish => include_str!("../completions/dvxir.fish"),
+        }
+    }
+}
+
 /// `NAME=provider`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
@@ -174,7 +201,7 @@ fn parsed(arguments: Vec<OsString>) -> Result<Command, Failure> {
     cli.command.checked()
 }
 
-/// The whole command line, for the manual and completions.
+/// The whole command line.
 pub(crate) fn definition() -> clap::Command {
     Cli::command()
 }

@@ -3,12 +3,10 @@
 //! `credentials get` runs thousands of times a day, and most of its time goes into mapping the pages that its
 //! code lies in. What runs seldom is marked `cold`, which keeps it out of the way of what runs often.
 
-mod completions;
 mod credentials;
 mod exec;
 mod git_credential;
 mod init;
-mod man;
 mod secrets;
 mod status;
 mod whoami;
@@ -30,8 +28,8 @@ impl Command {
             Self::Exec { assignments, command } => exec::run(assignments, &command, environment),
             Self::Whoami { format } => whoami::run(format.output, environment),
             Self::Status { format } => status::run(format.output, environment),
-            Self::Completions { shell } => completions::run(shell),
-            Self::Man { page } => man::run(page),
+            Self::Completions { shell } => output::answer(shell.completions().as_bytes()),
+            Self::Man { page } => output::answer(page.text().as_bytes()),
         }
     }
 }

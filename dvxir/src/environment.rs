@@ -1,5 +1,4 @@
-//! What the surroundings tell `dvxir`: environment variables, each named and described once, and the home
-//! directory.
+//! What the surroundings tell `dvxir`: environment variables, each named once, and the home directory.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -7,36 +6,14 @@ use std::path::PathBuf;
 
 use dvx_proto::{BrokerAddress, InvalidAddress};
 
-/// An environment variable that `dvxir` reads.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Variable {
-    /// Its name.
-    pub(crate) name: &'static str,
-    /// What it is for, as the manual says it.
-    pub(crate) help: &'static str,
-}
-
 /// Where the broker is.
-pub(crate) const BROKER_URL: Variable = Variable {
-    name: "DVX_BROKER_URL",
-    help: "Where the broker is: unix:///path or http://127.0.0.1:port. Default: unix:///run/dvx/broker.sock.",
-};
+pub(crate) const BROKER_URL: &str = "DVX_BROKER_URL";
 
 /// Where the agent's token is.
-pub(crate) const TOKEN_FILE: Variable = Variable {
-    name: "DVX_TOKEN_FILE",
-    help: "The file with the agent's token. Default: ~/.dvx/token, which is read only when the broker is \
-           reached over TCP: on the Unix socket the kernel says who is calling.",
-};
+pub(crate) const TOKEN_FILE: &str = "DVX_TOKEN_FILE";
 
-/// Who may serve the Unix socket.
-pub(crate) const BROKER_USER: Variable = Variable {
-    name: "DVX_BROKER_USER",
-    help: "The user (name or number) whose socket is trusted besides root's and one's own. Default: dvx.",
-};
-
-/// All of them, for the manual.
-pub(crate) const VARIABLES: &[Variable] = &[BROKER_URL, TOKEN_FILE, BROKER_USER];
+/// Who may serve the Unix socket besides root and the caller.
+pub(crate) const BROKER_USER: &str = "DVX_BROKER_USER";
 
 /// The user that the broker's package makes.
 const DEFAULT_BROKER_USER: &str = "dvx";
@@ -69,7 +46,7 @@ impl Environment {
 
     /// Where the broker is.
     pub(crate) fn broker(&self) -> Result<BrokerAddress, InvalidAddress> {
-        match self.get(BROKER_URL.name) {
+        match self.get(BROKER_URL) {
             Some(url) => match url.to_str() {
                 Some(url) => url.parse(),
                 None => Err(InvalidAddress::Form(url.to_string_lossy().into_owned())),
@@ -80,7 +57,7 @@ impl Environment {
 
     /// The file with the agent's token; `None` without a home directory.
     pub(crate) fn token_file(&self) -> Option<TokenFile> {
-        match self.get(TOKEN_FILE.name) {
+        match self.get(TOKEN_FILE) {
             Some(path) => Some(TokenFile::Named(path.into())),
             None => self.home().map(|home| TokenFile::Usual(home.join(".dvx/token"))),
         }
@@ -88,7 +65,7 @@ impl Environment {
 
     /// The user who may serve the socket besides root and the caller.
     pub(crate) fn broker_user(&self) -> OsString {
-        self.get(BROKER_USER.name).unwrap_or_else(|| OsStr::from_bytes(DEFAULT_BROKER_USER.as_bytes()).into())
+        self.get(BROKER_USER).unwrap_or_else(|| OsStr::from_bytes(DEFAULT_BROKER_USER.as_bytes()).into())
     }
 
     /// The caller's home directory: `$HOME`, else what the user database says.

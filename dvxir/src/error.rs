@@ -28,21 +28,6 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// Every exit with what it means, for the manual.
-    pub(crate) const ALL: &[(Exit, &str)] = &[
-        (Exit::Success, "Done. Also when the reader of the output went away early."),
-        (Exit::Other, "Another failure."),
-        (Exit::Usage, "The command line or a variable cannot be meant."),
-        (Exit::NotFound, "There is no such credential or secret for this agent."),
-        (
-            Exit::Refused,
-            "Refused: the caller is unknown, isolated or revoked; or the socket is served by a user who is not trusted.",
-        ),
-        (Exit::Unreachable, "The broker cannot be reached or is not ready."),
-        (Exit::Expired, "The credential has expired."),
-        (Exit::RateLimited, "Too many requests; the message says how long to wait."),
-    ];
-
     /// The number that the process ends with.
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -138,12 +123,6 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exits_are_the_contract_s_numbers() {
-        let codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
-    }
 
     #[test]
     fn every_problem_has_the_exit_of_its_status() {

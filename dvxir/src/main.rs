@@ -11,6 +11,8 @@ mod error;
 mod git;
 mod link;
 mod output;
+#[cfg(test)]
+mod pages;
 mod shell;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod startup;

@@ -57,9 +57,7 @@ impl ClientError {
     /// What the user is told. `task` is what was tried, such as `cannot get the credential for gitlab`.
     pub(crate) fn into_failure(self, task: &str) -> Failure {
         match self {
-            Self::Address(error) => {
-                Failure::new(Exit::Usage, BROKER_URL.name, error.to_string()).with_hint(None)
-            }
+            Self::Address(error) => Failure::new(Exit::Usage, BROKER_URL, error.to_string()).with_hint(None),
             Self::TokenFile { path, source } => token_file(&path, &io_cause(&source)),
             Self::TokenFileContent { path, source } => token_file(&path, &source.to_string()),
             Self::Connect { address, source } => connect(&address, &source),
@@ -68,7 +66,7 @@ impl ClientError {
                 format!("the socket {} is not to be trusted", path.display()),
                 format!("user {uid} serves it, and not root, {user} or the caller"),
             )
-            .with_hint(format!("if that user runs the broker, name it in {}", BROKER_USER.name)),
+            .with_hint(format!("if that user runs the broker, name it in {}", BROKER_USER)),
             Self::Exchange { address, source } => {
                 let cause = match source.kind() {
                     io::ErrorKind::UnexpectedEof => "it closed the connection without an answer".to_owned(),
@@ -101,9 +99,8 @@ impl ClientError {
 }
 
 fn token_file(path: &std::path::Path, why: &str) -> Failure {
-    Failure::new(Exit::Refused, format!("cannot use the agent token in {}", path.display()), why).with_hint(
-        format!("{} names another file; without it, the Unix socket needs no token", TOKEN_FILE.name),
-    )
+    Failure::new(Exit::Refused, format!("cannot use the agent token in {}", path.display()), why)
+        .with_hint(format!("{} names another file; without it, the Unix socket needs no token", TOKEN_FILE))
 }
 
 fn connect(address: &BrokerAddress, source: &io::Error) -> Failure {

@@ -184,7 +184,7 @@ fn a_path_with_spaces_is_quoted_for_git_s_shell() {
     let directory = stub.path().join("it's a place");
     fs::create_dir(&directory).unwrap();
     let copy = directory.join("dvxir");
-    fs::copy(env!("CARGO_BIN_EXE_dvxir"), &copy).unwrap();
+    crate::stub::copy_program(env!("CARGO_BIN_EXE_dvxir").as_ref(), &copy);
     let mut command = Command::new(&copy);
     stub.surround(&mut command);
     assert_eq!(ran(command.arg("init")).code, Some(0));

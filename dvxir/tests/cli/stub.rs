@@ -272,3 +272,9 @@ pub(crate) fn ran_with_input(command: &mut Command, input: &[u8]) -> Ran {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
+
+/// By another process: were the file open for writing in here, a child that another test starts at that moment
+/// would inherit it, and the copy could not be executed (execve(2), ETXTBSY).
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}

@@ -46,7 +46,7 @@ impl OtherUser {
         }
         // Where the other user can execute it, whatever the way to the target directory is like.
         let copy = socket.with_file_name("server");
-        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        crate::stub::copy_program(&std::env::current_exe().unwrap(), &copy);
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut child = Command::new(&copy)
             .args(["--exact", "trust::serve_as_another_user", "--ignored", "--nocapture"])

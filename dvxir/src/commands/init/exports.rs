@@ -18,7 +18,7 @@ pub(super) fn lines(address: &BrokerAddress, environment: &Environment) -> Strin
         with_loopback(own.as_deref().or(other.as_deref()).unwrap_or_default())
     };
     let export = |name: &str, value: &str| format!("export {name}={}\n", shell::quote(value));
-    export(BROKER_URL.name, &address.to_string())
+    export(BROKER_URL, &address.to_string())
         + &export("no_proxy", &both(&lower, &upper))
         + &export("NO_PROXY", &both(&upper, &lower))
 }

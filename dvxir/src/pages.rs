@@ -1,19 +1,30 @@
-//! `dvxir man`: the manual pages. What the argument parser, the exit codes and the environment module know is
-//! taken from there; `man/` holds the rendered pages for packages, and a test compares them.
+//! The manual pages and the completions, made from what the argument parser, the exit codes and the
+//! environment module know. They are rendered when the project is tested and built into the program as text: what
+//! renders them would make every start of the program slower.
 
 mod text;
 
 use clap::builder::StyledStr;
+use clap_complete::Shell;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use crate::cli::{self, ManPage};
-use crate::environment::VARIABLES;
-use crate::error::{Exit, Failure};
-use crate::output;
 
-#[cold]
-pub(super) fn run(page: ManPage) -> Result<Exit, Failure> {
-    output::answer(render(page).as_bytes())
+/// Where a rendered file lies in this crate's directory, and what it must have in it.
+fn files() -> [(&'static str, String); 5] {
+    [
+        ("man/dvxir.1", render(ManPage::Dvxir)),
+        ("man/git-credential-dvxir.1", render(ManPage::GitCredentialDvxir)),
+        ("completions/dvxir.bash", completions(Shell::Bash)),
+        ("completions/_dvxir", completions(Shell::Zsh)),
+        ("completions/dvxir.fish", completions(Shell::Fish)),
+    ]
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::definition(), "dvxir", &mut script);
+    String::from_utf8(script).unwrap()
 }
 
 fn render(page: ManPage) -> String {
@@ -45,13 +56,10 @@ fn dvxir() -> Roff {
     options(&mut roff, &leaves(&definition));
     item(&mut roff, vec![bold("-h"), roman(", "), bold("--help")], "Print help; also after each command.");
     item(&mut roff, vec![bold("-V"), roman(", "), bold("--version")], "Print the version.");
-    roff.control("SH", ["ENVIRONMENT"]);
-    for variable in VARIABLES {
-        item(&mut roff, vec![bold(variable.name)], variable.help);
-    }
+    items(&mut roff, "ENVIRONMENT", text::VARIABLES);
     items(&mut roff, "FILES", text::FILES);
     roff.control("SH", ["EXIT STATUS"]);
-    for (exit, meaning) in Exit::ALL {
+    for (exit, meaning) in text::EXITS {
         item(&mut roff, vec![bold(exit.code().to_string())], meaning);
     }
     paragraphs(&mut roff, "SECURITY", text::SECURITY);
@@ -74,10 +82,7 @@ fn git_credential_dvxir() -> Roff {
     paragraphs(&mut roff, "DESCRIPTION", text::GIT_DESCRIPTION);
     items(&mut roff, "COMMANDS", text::GIT_COMMANDS);
     paragraphs(&mut roff, "OPTIONS", &["None."]);
-    roff.control("SH", ["ENVIRONMENT"]);
-    for variable in VARIABLES {
-        item(&mut roff, vec![bold(variable.name)], variable.help);
-    }
+    items(&mut roff, "ENVIRONMENT", text::VARIABLES);
     items(&mut roff, "FILES", text::GIT_FILES);
     items(&mut roff, "EXIT STATUS", text::GIT_EXITS);
     paragraphs(&mut roff, "SECURITY", text::GIT_SECURITY);
@@ -199,51 +204,60 @@ fn plain(text: Option<&StyledStr>) -> String {
     text.map(ToString::to_string).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn path(file: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
 
-    const CHECKED_IN: [(ManPage, &str); 2] = [
-        (ManPage::Dvxir, include_str!("../../man/dvxir.1")),
-        (ManPage::GitCredentialDvxir, include_str!("../../man/git-credential-dvxir.1")),
-    ];
-
-    #[test]
-    fn the_packaged_pages_are_the_current_ones() {
-        for (page, checked_in) in CHECKED_IN {
-            assert!(render(page) == checked_in, "{page:?} is out of date; run dvxir/man/render");
-        }
+#[test]
+#[ignore = "writes the files anew"]
+fn render_the_files() {
+    for (file, content) in files() {
+        std::fs::write(path(file), content).unwrap();
     }
+}
 
-    #[test]
-    fn every_section_is_there_in_order() {
-        for (page, _) in CHECKED_IN {
-            let text = render(page);
-            let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
-            assert_eq!(
-                headings,
-                [
-                    "NAME",
-                    "SYNOPSIS",
-                    "DESCRIPTION",
-                    "COMMANDS",
-                    "OPTIONS",
-                    "ENVIRONMENT",
-                    "FILES",
-                    "\"EXIT STATUS\"",
-                    "SECURITY",
-                    "EXAMPLES",
-                    "\"SEE ALSO\"",
-                ]
-            );
-        }
+#[test]
+fn the_files_are_current() {
+    for (file, content) in files() {
+        let current = std::fs::read_to_string(path(file)).is_ok_and(|there| there == content);
+        assert!(current, "{file} is not; cargo test -p dvxir render_the_files -- --ignored");
     }
+}
 
-    #[test]
-    fn every_command_is_described() {
-        let text = render(ManPage::Dvxir);
-        for command in ["credentials get", "secrets list", "exec", "init", "status"] {
-            assert!(text.contains(&format!("\\fB{command}\\fR")), "{command}");
-        }
+#[test]
+fn every_section_is_there_in_order() {
+    for page in [ManPage::Dvxir, ManPage::GitCredentialDvxir] {
+        let text = render(page);
+        let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+        assert_eq!(
+            headings,
+            [
+                "NAME",
+                "SYNOPSIS",
+                "DESCRIPTION",
+                "COMMANDS",
+                "OPTIONS",
+                "ENVIRONMENT",
+                "FILES",
+                "\"EXIT STATUS\"",
+                "SECURITY",
+                "EXAMPLES",
+                "\"SEE ALSO\"",
+            ]
+        );
     }
+}
+
+#[test]
+fn every_command_is_described() {
+    let text = render(ManPage::Dvxir);
+    for command in ["credentials get", "secrets list", "exec", "init", "status"] {
+        assert!(text.contains(&format!("\\fB{command}\\fR")), "{command}");
+    }
+}
+
+#[test]
+fn exits_are_the_contract_s_numbers() {
+    let codes: Vec<u8> = text::EXITS.iter().map(|(exit, _)| exit.code()).collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
 }

@@ -1,5 +1,38 @@
 //! The parts of the manual that only people can write.
 
+use crate::environment::{BROKER_URL, BROKER_USER, TOKEN_FILE};
+use crate::error::Exit;
+
+pub(super) const VARIABLES: &[(&str, &str)] = &[
+    (
+        BROKER_URL,
+        "Where the broker is: unix:///path or http://127.0.0.1:port. Default: unix:///run/dvx/broker.sock.",
+    ),
+    (
+        TOKEN_FILE,
+        "The file with the agent's token. Default: ~/.dvx/token, which is read only when the broker is reached \
+         over TCP: on the Unix socket the kernel says who is calling.",
+    ),
+    (
+        BROKER_USER,
+        "The user (name or number) whose socket is trusted besides root's and one's own. Default: dvx.",
+    ),
+];
+
+pub(super) const EXITS: &[(Exit, &str)] = &[
+    (Exit::Success, "Done. Also when the reader of the output went away early."),
+    (Exit::Other, "Another failure."),
+    (Exit::Usage, "The command line or a variable cannot be meant."),
+    (Exit::NotFound, "There is no such credential or secret for this agent."),
+    (
+        Exit::Refused,
+        "Refused: the caller is unknown, isolated or revoked, or the socket is served by a user who is not trusted.",
+    ),
+    (Exit::Unreachable, "The broker cannot be reached or is not ready."),
+    (Exit::Expired, "The credential has expired."),
+    (Exit::RateLimited, "Too many requests; the message says how long to wait."),
+];
+
 pub(super) const DESCRIPTION: &[&str] = &[
     "dvxir gives an agent the credentials and secrets that its enclave's broker holds for it. The broker knows \
      its callers by their Unix user, which the kernel names, so there is no login and no configuration.",
