@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::process::ExitCode;
 
 use crate::output::note;
 
@@ -55,16 +54,10 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
-    }
-}
-
 /// A failure as its user sees it: `dvxir: <what>: <why>` and perhaps a second line `hint: …`.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) exit: Exit,
+    exit: Exit,
     what: String,
     why: String,
     hint: Option<String>,
@@ -82,15 +75,10 @@ impl Failure {
         self
     }
 
-    /// Tells the user, and ends.
-    pub(crate) fn report(&self) -> ExitCode {
-        self.tell();
-        self.exit.into()
-    }
-
-    /// Tells the user.
-    pub(crate) fn tell(&self) {
+    /// Tells the user; gives what the process is to end with.
+    pub(crate) fn report(&self) -> Exit {
         note(&format!("{}: {}", self.what, self.why.trim_end_matches('.')), self.hint.as_deref());
+        self.exit
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::error::{Exit, Failure, io_cause};
 
@@ -28,7 +29,10 @@ pub(crate) fn answer(bytes: &[u8]) -> Result<Exit, Failure> {
     }
 }
 
+/// The last thing that a run does, so the signal may stay blocked.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    // A reader that has gone away is an error of write(2), and not the end of the process.
+    SigSet::from(Signal::SIGPIPE).thread_block()?;
     while !bytes.is_empty() {
         match nix::unistd::write(to, bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),

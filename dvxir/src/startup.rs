@@ -1,17 +1,17 @@
-//! What the standard library does before `main`, made cheaper.
-#![expect(unsafe_code, reason = "a symbol of the C library's name; nothing here has an unsafe operation")]
+//! The program's entry on glibc, without what the standard library does before `main`.
+//!
+//! The standard library prepares a handler that says "stack overflow" where the system says "segmentation fault".
+//! For that it asks glibc where the main thread's stack ends, and glibc finds out by reading `/proc/self/maps` line
+//! by line: at every start, a tenth of the time in which a `credentials get` is over. It also opens `/dev/null` in
+//! place of standard streams that are closed, and then output that goes nowhere looks like success; here it is an
+//! error. What else it prepares, ignoring SIGPIPE, is done where output is written.
+#![expect(unsafe_code, reason = "the C library's name for the entry; there is no unsafe operation in here")]
 
-use std::ffi::{c_int, c_ulong, c_void};
+use std::ffi::{c_char, c_int};
 
-/// `ENOSYS` (errno(3)): not available.
-const NOT_AVAILABLE: c_int = 38;
-
-/// Stands in front of glibc's function of this name, which the standard library calls at every start to learn
-/// where the main thread's stack ends, so that it can say "stack overflow" where the system says "segmentation
-/// fault". glibc finds out by reading `/proc/self/maps` line by line, and that takes a tenth of the time in
-/// which a `credentials get` is over. Any error is a valid answer (pthread_getattr_np(3)): the standard library
-/// then does without that message, and the kernel's guard page ends an overflow all the same.
+/// Called by the C library. The arguments are not read from here: on glibc the standard library has them already
+/// (its `.init_array` entry).
 #[unsafe(no_mangle)]
-extern "C" fn pthread_getattr_np(_thread: c_ulong, _attributes: *mut c_void) -> c_int {
-    NOT_AVAILABLE
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    crate::run().code().into()
 }

@@ -39,8 +39,8 @@ fn get(environment: &Environment) -> Result<Exit, Failure> {
         Outcome::Nothing => Ok(Exit::Success),
         Outcome::Answer(lines) => output::answer(&lines),
         Outcome::Quit(lines, reason) => {
-            reason.tell();
-            output::answer(lines).map(|_| reason.exit)
+            let exit = reason.report();
+            output::answer(lines).map(|_| exit)
         }
     }
 }

@@ -42,6 +42,8 @@ fn the_command_replaces_us() {
     // Broken pipes kill programs that do not ask for anything else.
     let ran = stub.run(&["exec", "--", "sh", "-c", "trap; kill -PIPE $$; echo alive"]);
     assert_eq!(ran.code, None, "{ran:?}");
+    let ran = stub.run(&["exec", "--", "grep", "SigBlk", "/proc/self/status"]);
+    assert_eq!(ran.stdout, "SigBlk:\t0000000000000000\n");
     // Nothing stays open that the command would not have without us.
     let mut plain = std::process::Command::new("ls");
     stub.surround(&mut plain);

@@ -28,6 +28,26 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
+fn closed_streams_do_no_harm() {
+    let stub = Stub::gitlab();
+    let dvxir = env!("CARGO_BIN_EXE_dvxir");
+    // Whatever the socket's number is then, it is neither written to nor read from in place of a stream.
+    for (script, expected) in [
+        ("credentials get gitlab 2>&-", format!("{TOKEN}0")),
+        ("credentials get gitlab <&-", format!("{TOKEN}0")),
+        ("credentials get gitlab <&- 2>&-", format!("{TOKEN}0")),
+        ("credentials get other 2>&- <&-", "3".to_owned()),
+        ("git-credential erase <&-", "0".to_owned()),
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        stub.surround(&mut shell);
+        let ran = crate::stub::ran(shell.arg("-c").arg(format!("{dvxir} {script}; printf %s $?")));
+        assert_eq!(ran.stdout, expected, "{script}: {ran:?}");
+    }
+    assert!(stub.asked().iter().all(|asked| !format!("{asked:?}").contains(TOKEN)));
+}
+
+#[test]
 fn a_message_that_cannot_be_written_changes_nothing() {
     let stub = Stub::gitlab();
     let full = File::options().write(true).open("/dev/full").unwrap();
