@@ -127,11 +127,17 @@ fn secret_memory_cannot_be_read_through_proc() {
 #[test]
 fn no_descriptor_of_the_pages_stays_open() {
     let _arena = Arena::new(false).unwrap();
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        // Other tests open and close descriptors meanwhile.
-        let Ok(target) = std::fs::read_link(entry.unwrap().path()) else { continue };
-        assert!(!target.to_string_lossy().contains("secretmem"), "{}", target.display());
-    }
+    let is_open = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        targets.any(|target| target.to_string_lossy().contains("secretmem"))
+    };
+    // Other tests make arenas meanwhile, so one may be open for a moment, but none stays.
+    let stays_open = (0..500).all(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        is_open()
+    });
+    assert!(!stays_open);
 }
 
 #[test]
