@@ -38,8 +38,11 @@ pub(super) async fn serve<S>(
     let (api, peer) = (&*api, &peer);
     let handler = service_fn(move |request: Request<Incoming>| async move {
         let now = clock::now();
+        progress.enter(Phase::Handler, now.mono);
+        let answer = api.handle(peer, request, now).await;
+        // Not before: hyper also flushes while a handler waits, and the flush of an answer ends it.
         progress.enter(Phase::Answer, now.mono);
-        Ok::<Response<_>, Infallible>(api.handle(peer, request, now).await)
+        Ok::<Response<_>, Infallible>(answer)
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
     let mut connection = http1::Builder::new()

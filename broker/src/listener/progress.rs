@@ -21,7 +21,9 @@ pub(super) enum Phase {
     Idle,
     /// The rest of a request's head.
     Head,
-    /// The handler, and then the client, which has to take the answer.
+    /// The handler.
+    Handler,
+    /// The client, which has to take the answer.
     Answer,
 }
 
@@ -35,7 +37,7 @@ impl Phase {
         match self {
             Self::Idle => Duration::from_secs(60),
             Self::Head => Duration::from_secs(5),
-            Self::Answer => Duration::from_secs(30),
+            Self::Handler | Self::Answer => Duration::from_secs(30),
         }
     }
 }
@@ -145,7 +147,8 @@ mod tests {
     #[test]
     fn each_phase_has_its_own_patience() {
         let watched = Sweeper::default().watch(at(0));
-        for (phase, patience) in [(Phase::Head, 5), (Phase::Answer, 30), (Phase::Idle, 60)] {
+        let limits = [(Phase::Head, 5), (Phase::Handler, 30), (Phase::Answer, 30), (Phase::Idle, 60)];
+        for (phase, patience) in limits {
             watched.progress.enter(phase, at(100));
             assert!(!watched.progress.is_overdue(at(100 + patience)), "{phase:?}");
             assert!(watched.progress.is_overdue(at(101 + patience)), "{phase:?}");
