@@ -41,7 +41,7 @@ pub(super) async fn serve<S>(
         progress.enter(Phase::Handler, now.mono);
         let answer = api.handle(peer, request, now).await;
         // Not before: hyper also flushes while a handler waits, and the flush of an answer ends it.
-        progress.enter(Phase::Answer, now.mono);
+        progress.enter(Phase::Answer, clock::monotonic());
         Ok::<Response<_>, Infallible>(answer)
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));

@@ -31,13 +31,14 @@ impl Phase {
     /// How long a connection may stay in this phase.
     ///
     /// A head is a packet or two, so five seconds is ample; an idle connection costs a descriptor, so a
-    /// minute is generous; the handler's own limits (for a body, for a newer token) end well before half a
-    /// minute, which leaves the client enough to read in.
+    /// minute is generous; the handler's own limits (for a body, for a newer token) end well before its half
+    /// minute.
     const fn limit(self) -> Duration {
         match self {
             Self::Idle => Duration::from_secs(60),
             Self::Head => Duration::from_secs(5),
-            Self::Handler | Self::Answer => Duration::from_secs(30),
+            Self::Handler => Duration::from_secs(30),
+            Self::Answer => Duration::from_secs(10),
         }
     }
 }
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn each_phase_has_its_own_patience() {
         let watched = Sweeper::default().watch(at(0));
-        let limits = [(Phase::Head, 5), (Phase::Handler, 30), (Phase::Answer, 30), (Phase::Idle, 60)];
+        let limits = [(Phase::Head, 5), (Phase::Handler, 30), (Phase::Answer, 10), (Phase::Idle, 60)];
         for (phase, patience) in limits {
             watched.progress.enter(phase, at(100));
             assert!(!watched.progress.is_overdue(at(100 + patience)), "{phase:?}");
