@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dvx_proto::agent::Transport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -127,7 +126,8 @@ impl Listener {
         }
     }
 
-    /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment.
+    /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment: the
+    /// answer is still in the socket for a client that reads, whatever becomes of what it writes.
     fn turn_away<S>(&self, mut stream: S, peer: &Peer, full: Full, tasks: &mut JoinSet<()>)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
@@ -138,11 +138,16 @@ impl Listener {
         };
         self.api.metrics.count_refused();
         self.api.note_turned_away(peer, detail, reason);
+        // Straight to the system: the runtime does not know yet that a new socket can be written to. There is
+        // always room for this in one.
+        if let Err(error) = rustix::io::write(stream.as_fd(), &too_many_connections(detail)) {
+            tracing::debug!(%error, "a client that is turned away is gone already");
+            return;
+        }
         let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
-        let text = too_many_connections(detail);
         tasks.spawn(async move {
             let _ended: Result<io::Result<()>, _> =
-                tokio::time::timeout(LINGER_TIME, farewell(&mut stream, text)).await;
+                tokio::time::timeout(LINGER_TIME, farewell(&mut stream)).await;
             drop(place);
         });
     }
@@ -164,9 +169,8 @@ async fn prove(peer: Peer, socket: BorrowedFd<'_>, api: &Api) -> Peer {
     Peer { identity: proof.unwrap_or(Ok(unproven)), ..peer }
 }
 
-/// Writes an answer, and reads what the client still sends so that closing does not cut the answer off.
-async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), text: Bytes) -> io::Result<()> {
-    stream.write_all(&text).await?;
+/// Reads what the client still sends so that closing does not cut the answer off.
+async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.shutdown().await?;
     let mut taken = 0;
     let mut scrap = [0; 4096];

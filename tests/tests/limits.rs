@@ -87,6 +87,20 @@ fn connections_above_a_users_share_are_told_so() {
 }
 
 #[test]
+fn all_of_a_flood_are_told_so() {
+    let mut world = World::single().set("limits", "connections", "4").build();
+    world.start();
+    let caller = world.caller("alpha");
+    let _held = hold(&caller, 4);
+    // They come faster than they go: far more of them than the broker waits for at a time.
+    let mut flood: Vec<_> = (0..300).map(|_| caller.unix()).collect();
+    for connection in &mut flood {
+        let answer = connection.response().expect("an answer");
+        assert_eq!(answer.problem(), Code::TooManyConnections);
+    }
+}
+
+#[test]
 fn one_users_connections_are_not_anothers() {
     if skip_without_root("one_users_connections_are_not_anothers") {
         return;
