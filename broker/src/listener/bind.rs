@@ -83,7 +83,7 @@ impl Sockets {
     /// Takes what the service manager passed and binds the rest. Must be called before threads are started,
     /// since it takes the sockets out of the environment.
     pub(crate) fn open(listen: &Listen) -> Result<Self, BindError> {
-        let inherited = activation::take()?;
+        let inherited = activation::take(&listen.admin)?;
         let mut claims = Claims::default();
         let mut unix_socket = |inherited: Option<UnixListener>, path: &Path, access| match inherited {
             Some(listener) => inherit(listener, path),
