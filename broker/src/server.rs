@@ -63,9 +63,10 @@ pub(crate) enum RunError {
 pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let arena = Arena::new(config.hardening.require_secretmem)?;
     tracing::info!(protection = arena.protection().as_str(), "secret values are held in protected memory");
-    let audit = Audit::open(&config.audit, &config.enclave)?;
     let limits = limits(&config);
+    // First of what only one broker can have: it says best that there is another.
     let sockets = Sockets::open(&config.listen)?;
+    let audit = Audit::open(&config.audit, &config.enclave)?;
     sandbox::confine(&config, path)?;
 
     let keyring = Arc::new(Keyring::new());
