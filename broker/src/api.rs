@@ -110,7 +110,7 @@ impl Api {
     pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Answer {
         let route = Route::at(request.uri().path());
         let settings = self.settings.load_full();
-        let mut record = Record::new(&self.request_ids, route.as_ref(), now);
+        let mut record = Record::new(&self.request_ids, request.uri().path(), route.as_ref(), now);
         let result = match self.check(peer, &request) {
             Err(refusal) => Err(refusal),
             Ok(()) if route == Some(Route::Discover) => match allow(&Route::Discover, &request) {
@@ -126,16 +126,24 @@ impl Api {
     pub(crate) fn note_malformed(&self, peer: &Peer, reason: &'static str) {
         let settings = self.settings.load_full();
         let refusal = Refusal::bad_request("").with_reason(reason);
-        let _answered: Answer =
-            self.finish(peer, &settings, &Record::new(&self.request_ids, None, clock::now()), Err(refusal));
+        let _answered: Answer = self.finish(
+            peer,
+            &settings,
+            &Record::new(&self.request_ids, "", None, clock::now()),
+            Err(refusal),
+        );
     }
 
     /// A connection that was not let in.
     pub(crate) fn note_turned_away(&self, peer: &Peer, detail: &'static str, reason: &'static str) {
         let settings = self.settings.load_full();
         let refusal = Refusal::new(Code::TooManyConnections, detail).with_reason(reason);
-        let _answered: Answer =
-            self.finish(peer, &settings, &Record::new(&self.request_ids, None, clock::now()), Err(refusal));
+        let _answered: Answer = self.finish(
+            peer,
+            &settings,
+            &Record::new(&self.request_ids, "", None, clock::now()),
+            Err(refusal),
+        );
     }
 
     fn check(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), Refusal> {

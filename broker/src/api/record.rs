@@ -9,6 +9,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::answer::{self, Answer};
 use super::caller::Peer;
+use super::framing::is_injection;
 use super::problem::Refusal;
 use super::{Api, Settings};
 use crate::audit::{Action, AuditError, Event, Verdict};
@@ -66,8 +67,9 @@ pub(super) struct Served {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(ids: &RequestIds, route: Option<&'a Route>, now: Now) -> Self {
+    pub(super) fn new(ids: &RequestIds, path: &str, route: Option<&'a Route>, now: Now) -> Self {
         let (action, subject) = match route {
+            None if is_injection(path) => (Action::CredentialRoute, None),
             None | Some(Route::Discover) => (Action::Unknown, None),
             Some(Route::Whoami) => (Action::Whoami, None),
             Some(Route::IssueToken) => (Action::TokenIssue, None),
