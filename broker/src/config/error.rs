@@ -29,6 +29,14 @@ impl ConfigError {
         Self { file: file.to_owned(), line: Some(line), key, cause }
     }
 
+    pub(super) fn is_syntax(&self) -> bool {
+        matches!(self.cause, Cause::Syntax(_))
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self.cause, Cause::Missing(_))
+    }
+
     pub(super) fn line(&self) -> Option<usize> {
         self.line
     }

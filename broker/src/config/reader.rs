@@ -37,9 +37,16 @@ impl<'d> Document<'d> {
         self.errors.borrow_mut().push(ConfigError::new(self.path, line, key, cause));
     }
 
-    /// All errors in the order of the file.
+    /// All errors in the order of the file. Where something is not TOML, what seems to be missing or wrong
+    /// there is not an error of its own.
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
         let mut errors = self.errors.into_inner();
+        let broken: Vec<_> = errors.iter().filter(|error| error.is_syntax()).map(ConfigError::line).collect();
+        if !broken.is_empty() {
+            let stands = |error: &ConfigError| !error.is_missing() && !broken.contains(&error.line());
+            errors.retain(|error| error.is_syntax() || stands(error));
+            errors.dedup_by_key(|error| error.line());
+        }
         errors.sort_by_key(ConfigError::line);
         errors
     }

@@ -124,6 +124,17 @@ fn what_is_not_toml_is_an_error_with_its_line() {
 }
 
 #[test]
+fn what_is_not_toml_is_one_error_and_hides_no_other() {
+    let found = errors("enclave =\nfoo = 1\n");
+    let lines: Vec<_> = found.lines().collect();
+    assert!(
+        matches!(lines[..], [syntax, key] if syntax.starts_with("/b.toml:1: not TOML: ")
+        && key.starts_with("/b.toml:2: foo: unknown key")),
+        "{found}"
+    );
+}
+
+#[test]
 fn unknown_tables_and_keys_are_errors() {
     assert_eq!(
         error_of("[control]\nurl = 1\n"),
