@@ -15,7 +15,7 @@ const GIT_HELPER_NAME: &[u8] = b"git-credential-dvxir";
 const EXAMPLES: &str = "\
 Examples:
   dvxir credentials list
-  printf 'Authorization: Bearer %s' \"$(dvxir credentials get gitlab)\" | curl -H @- https://gitlab.com/api/v4/user
+  dvxir credentials get gitlab | glab auth login --stdin
   dvxir exec -- glab mr list
   dvxir exec --env CI_TOKEN=gitlab -- make release
   eval \"$(dvxir init)\" && git clone https://gitlab.com/group/project.git";

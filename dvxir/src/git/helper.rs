@@ -1,7 +1,7 @@
 //! What the helper does with a question: which broker it asks for what, and what git is told.
 
 use dvx_proto::agent::{GitCredential, GitCredentialRequest, Rejection};
-use dvx_proto::{Fingerprint, Origin, ProviderName};
+use dvx_proto::{Fingerprint, InvalidUrl, Origin, ProviderName};
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -71,7 +71,8 @@ struct Target {
 }
 
 impl Target {
-    /// `None` where no instance can be: git also asks helpers about mail servers, certificates and proxies.
+    /// `None` where no instance can be: git also asks helpers about mail servers, certificates and proxies, and
+    /// about hosts that it reaches in the clear.
     fn of(asked: &Attributes) -> Result<Option<Self>, Failure> {
         let refuse = |why: String| Failure::new(Exit::Other, "git's question is refused", why);
         let given = |value: &Option<String>, key: &str| match value.as_deref() {
@@ -83,8 +84,11 @@ impl Target {
             return Ok(None);
         }
         let host = given(&asked.host, "host")?;
-        let origin = Origin::from_protocol_and_host(&protocol, &host)
-            .map_err(|error| refuse(format!("{protocol}://{host}: {error}")))?;
+        let origin = match Origin::from_protocol_and_host(&protocol, &host) {
+            Ok(origin) => origin,
+            Err(InvalidUrl::Insecure) => return Ok(None),
+            Err(error) => return Err(refuse(format!("{protocol}://{host}: {error}"))),
+        };
         let path = asked.path.clone().filter(|path| !path.is_empty());
         let request = GitCredentialRequest { protocol, host, path, wwwauth: asked.challenges.clone() };
         Ok(Some(Self { origin, request }))
