@@ -125,6 +125,17 @@ fn a_command_may_take_an_interrupt_as_it_likes() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "caught\n");
 }
 
+#[test]
+fn an_interrupt_that_the_command_does_not_take_ends_the_session() {
+    let world = World::new();
+    let script = "touch $WORLD/ready; sleep 600; exit 4";
+    let mut child = world.dvx(&["dev", "--", "sh", "-c", script]).spawn().unwrap();
+    wait_until("the command runs", Duration::from_secs(20), || world.path("ready").exists());
+    kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    world.assert_clean();
+}
+
 /// A folder with our programs, but a broker that does as the script says.
 fn with_broker(world: &World, script: &str) -> Command {
     let folder = world.path("bin");

@@ -29,6 +29,9 @@ use crate::signals::{Arrival, Signals};
 /// How long the keeper may take to clean up before that becomes our task.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the command may take to end by itself when it was interrupted.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a session is to be.
 pub(crate) struct Plan {
     pub(crate) programs: Programs,
@@ -52,6 +55,9 @@ pub(crate) struct Session {
     /// Children that we had when we were started, by way of exec: none of ours.
     strangers: Vec<Pid>,
     is_running: bool,
+    /// The command was told to end by this signal, and until when it may do so by itself. A shell, for one,
+    /// waits for what it runs, which the signal has not reached.
+    asked_to_end: Option<(Signal, Deadline)>,
     /// Somebody wants us to end by this signal.
     leaving: Option<(Signal, Deadline)>,
 }
@@ -78,7 +84,17 @@ impl Session {
         keeper.arg("--").args(&plan.command).env_remove(token::VARIABLE).stdin(Stdio::from(theirs));
         let child = keeper.spawn().map_err(failed)?;
         let keeper = Pid::from_raw(i32::try_from(child.id()).unwrap_or(-1));
-        Ok(Self { plan, signals, terminal, channel, keeper, strangers, is_running: false, leaving: None })
+        Ok(Self {
+            plan,
+            signals,
+            terminal,
+            channel,
+            keeper,
+            strangers,
+            is_running: false,
+            asked_to_end: None,
+            leaving: None,
+        })
     }
 
     /// Runs it to its end.
@@ -152,6 +168,9 @@ impl Session {
             if self.leaving.is_some_and(|(_, deadline)| deadline.has_passed()) {
                 return Err(gone());
             }
+            if let Some((signal, _)) = self.asked_to_end.filter(|(_, deadline)| deadline.has_passed()) {
+                self.leave(signal);
+            }
         }
     }
 
@@ -159,7 +178,7 @@ impl Session {
     fn wait(&mut self) -> Result<bool, Failure> {
         let mut sources =
             [self.channel.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let patience = self.leaving.map_or(PollTimeout::NONE, |(_, deadline)| {
+        let patience = self.leaving.or(self.asked_to_end).map_or(PollTimeout::NONE, |(_, deadline)| {
             PollTimeout::try_from(deadline.remaining()).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut sources, patience) {
@@ -182,6 +201,7 @@ impl Session {
             // because they are in our process group, but not what was sent to this process alone.
             Signal::SIGINT | Signal::SIGQUIT if !self.plan.is_interactive && !arrival.from_terminal => {
                 self.channel.send(&Order::Pass(arrival.signal as i32), None);
+                self.asked_to_end.get_or_insert((arrival.signal, Deadline::after(COMMAND_PATIENCE)));
             }
             _ => {}
         }
