@@ -51,8 +51,10 @@ impl World {
     }
 
     pub(crate) fn dvx(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dvx"));
-        command.args(arguments);
+        // Whoever started the tests may ignore signals that a terminal sends, as shells do for what they put
+        // into the background.
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_dvx")]).args(arguments);
         self.prepare(&mut command);
         command
     }

@@ -29,8 +29,9 @@ impl Person {
     /// Runs a program as the leader of a session that has the terminal (setsid(1) does that).
     fn at(world: &World, program: &[&str]) -> Self {
         let pty = openpty(None, None).unwrap();
-        let mut command = Command::new("/usr/bin/setsid");
-        command.args(["--ctty", "--wait"]).args(program);
+        // As in `World::dvx`: what a terminal sends is not ignored from the start.
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=INT,QUIT", "setsid", "--ctty", "--wait"]).args(program);
         world.prepare(&mut command);
         command.env("PS1", "OUTER> ").env("SHELL", "/bin/bash").env("PS0", "");
         let path = format!(
