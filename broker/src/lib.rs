@@ -5,6 +5,16 @@
 //! *upstream* fills it, *audit* remembers.
 #![deny(unsafe_code)]
 
+/// Says why a test does not run on this machine. Written straight to the stream, since the test harness shows
+/// what is printed only of tests that fail.
+#[cfg(test)]
+macro_rules! skipped {
+    ($($why:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED {}\n", format_args!($($why)*)))
+            .unwrap_or_default()
+    };
+}
+
 mod admin;
 mod api;
 mod audit;

@@ -24,6 +24,8 @@ mod world;
 
 pub mod git;
 
+use std::io::Write;
+
 pub use audit::{AuditLine, assert_chain, audit_lines};
 pub use binaries::binary;
 pub use broker::Broker;
@@ -42,7 +44,8 @@ pub use upstream::UpstreamDirectory;
 pub use users::{fresh_uid, is_root, own_uid, skip_without_root};
 pub use world::{Builder, World};
 
-/// Prints why a test does not run on this machine, so that it is seen in its output.
+/// Says why a test does not run on this machine. Written straight to the stream, since the test harness shows
+/// what is printed only of tests that fail.
 pub fn skip(test: &str, why: &str) {
-    eprintln!("SKIPPED {test}: {why}");
+    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap_or_default();
 }

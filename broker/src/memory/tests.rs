@@ -21,7 +21,7 @@ fn every_protection() -> Vec<Arena> {
         .filter_map(|protection| match Arena::with(protection, FIRST_BYTES, MAX_BYTES) {
             Ok(arena) => Some(arena),
             Err(error) => {
-                println!("skipped: {} memory is not available: {error}", protection.as_str());
+                skipped!("{} memory is not available: {error}", protection.as_str());
                 None
             }
         })
@@ -111,7 +111,7 @@ fn a_child_does_not_inherit_the_value() {
 fn secret_memory_cannot_be_read_through_proc() {
     let arena = Arena::new(false).unwrap();
     if arena.protection() != Protection::Secretmem {
-        println!("skipped: this kernel has no memfd_secret");
+        skipped!("this kernel has no memfd_secret");
         return;
     }
     let slot = filled(&arena, b"not for debuggers").freeze();
@@ -207,7 +207,7 @@ fn the_limit_on_locked_memory_is_met_with_an_error() {
         unsafe { child.pre_exec(|| limit_locked_memory(64 * 1024)) };
         match child.env(UNDER_A_LIMIT, "1").output() {
             Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-            Err(error) => println!("skipped: the test binary cannot be run by another user: {error}"),
+            Err(error) => skipped!("the test binary cannot be run by another user: {error}"),
         }
         return;
     }

@@ -21,7 +21,7 @@ const BOB: u32 = 64102;
 fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        println!("skipped {test}: it needs root");
+        skipped!("{test}: it needs root");
     }
     root
 }
@@ -65,7 +65,7 @@ impl Cgroup {
             Some(cgroup)
         });
         if made.is_none() {
-            println!("skipped {test}: there is no cgroup v2 hierarchy that this test may change");
+            skipped!("{test}: there is no cgroup v2 hierarchy that this test may change");
         }
         made
     }

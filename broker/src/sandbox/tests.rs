@@ -156,7 +156,7 @@ fn refused() {
 fn files_elsewhere(config: &Config, path: &Path) {
     let status = files::restrict(config, path).unwrap();
     if files::describe(&status) == "not available" {
-        eprintln!("skipped: this kernel has no Landlock");
+        skipped!("this kernel has no Landlock");
         return;
     }
     fs::read("etc/broker.toml").unwrap();

@@ -162,7 +162,11 @@ fn a_command_that_cannot_be_run_is_told_as_env_tells_it() {
 fn root_is_served_beside_a_container() {
     let world = World::new();
     if !nix::unistd::Uid::effective().is_root() {
-        eprintln!("SKIPPED root_is_served_beside_a_container: needs root");
+        std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED root_is_served_beside_a_container: needs root\n"),
+        )
+        .unwrap();
         return;
     }
     let script = "unshare --pid --fork sh -c 'touch $WORLD/inside; sleep 600' &

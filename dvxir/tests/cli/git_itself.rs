@@ -100,7 +100,11 @@ fn git(stub: &Stub, arguments: &[&str]) -> Ran {
 fn keeps_state(stub: &Stub) -> bool {
     let keeps = git(stub, &["credential", "capability"]).stdout.contains("capability state");
     if !keeps {
-        eprintln!("SKIPPED: this git keeps no state for helpers; 2.46 does");
+        std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: this git keeps no state for helpers; 2.46 does\n"),
+        )
+        .unwrap();
     }
     keeps
 }

@@ -41,7 +41,11 @@ impl OtherUser {
     /// Needs root; `None` and a line that says so otherwise.
     fn start(test: &str, socket: &Path, uid: u32) -> Option<Self> {
         if !is_root() {
-            eprintln!("SKIPPED {test}: serving as another user needs root");
+            std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED {test}: serving as another user needs root\n"),
+            )
+            .unwrap();
             return None;
         }
         // Where the other user can execute it, whatever the way to the target directory is like.

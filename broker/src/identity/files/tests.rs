@@ -34,7 +34,7 @@ fn own_uid() -> u32 {
 fn is_root(test: &str) -> bool {
     let root = own_uid() == 0;
     if !root {
-        println!("skipped {test}: it needs root");
+        skipped!("{test}: it needs root");
     }
     root
 }

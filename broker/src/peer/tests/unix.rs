@@ -58,7 +58,7 @@ fn context(test: &str) -> Option<PeerContext> {
     match context.pidfd() {
         Pidfd::Used => Some(context),
         Pidfd::Unused => {
-            println!("skipped {test}: this kernel does not tell about processes by pidfd (Linux 6.13)");
+            skipped!("{test}: this kernel does not tell about processes by pidfd (Linux 6.13)");
             None
         }
     }
@@ -166,11 +166,11 @@ fn a_process_whose_first_thread_has_ended_is_still_named() {
         threading.Thread(target=rest).start()\n\
         ctypes.CDLL(None).syscall(60, 0)\n";
     if !cfg!(target_arch = "x86_64") {
-        println!("skipped a_process_whose_first_thread_has_ended_is_still_named: needs x86_64");
+        skipped!("a_process_whose_first_thread_has_ended_is_still_named: needs x86_64");
         return;
     }
     let Ok(mut child) = Command::new("python3").args(["-c", program]).arg(server.path()).spawn() else {
-        println!("skipped a_process_whose_first_thread_has_ended_is_still_named: needs python3");
+        skipped!("a_process_whose_first_thread_has_ended_is_still_named: needs python3");
         return;
     };
     let mut stream = server.accept();

@@ -391,7 +391,7 @@ fn ten_thousand_credentials_are_read_once() {
     world.settle();
     match read_before.zip(bytes_read()) {
         Some((before, after)) => assert!(after - before < 4096, "{} bytes", after - before),
-        None => println!("skipped: the kernel does not count what a thread reads"),
+        None => skipped!("the kernel does not count what a thread reads"),
     }
     let after = Arc::clone(&world.keyring.load().snapshot.agents["a"]);
     let same = |provider: &str| Arc::ptr_eq(&before.credentials[provider], &after.credentials[provider]);

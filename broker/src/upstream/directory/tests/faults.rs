@@ -323,7 +323,7 @@ fn a_read_only_directory_may_have_any_mode() {
             Ok(output) if String::from_utf8_lossy(&output.stdout).contains("running 1 test") => {
                 panic!("{}", String::from_utf8_lossy(&output.stdout));
             }
-            _ => println!("skipped: a file system cannot be mounted here"),
+            _ => skipped!("a file system cannot be mounted here"),
         }
         return;
     };

@@ -20,7 +20,7 @@ fn nothing_of_a_value_is_left_outside_the_arena() {
         return;
     }
     if Arena::new(false).unwrap().protection() != Protection::Secretmem {
-        println!("skipped: without memfd_secret the arena itself is found");
+        skipped!("without memfd_secret the arena itself is found");
         return;
     }
     let root = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn nothing_of_a_value_is_left_outside_the_arena() {
     for found in [found, found_later] {
         match found {
             Ok(found) => assert_eq!(found, Vec::<String>::new()),
-            Err(error) => println!("skipped: another process's memory cannot be read here: {error}"),
+            Err(error) => skipped!("another process's memory cannot be read here: {error}"),
         }
     }
 }
