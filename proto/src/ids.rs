@@ -99,6 +99,19 @@ name!(
     EnclaveName, "an enclave's name", "[a-z0-9][a-z0-9_-]{0,63}", lower_or_digit, lower_digit_dash, 64
 );
 name!(
+    /// Names an operator.
+    OperatorName, "an operator's name", "[a-z0-9][a-z0-9_-]{0,63}", lower_or_digit, lower_digit_dash, 64
+);
+name!(
+    /// A Unix user of an enclave, by name or number (useradd(8)). The broker looks it up.
+    UnixUser,
+    "a Unix user",
+    "a user's name or number, such as \"agent1\" or \"1001\"",
+    |byte| byte.is_ascii_alphanumeric() || byte == b'_',
+    |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'$'),
+    32
+);
+name!(
     /// Names a provider such as `gitlab`.
     ProviderName, "a provider's name", "[a-z0-9][a-z0-9_-]{0,63}", lower_or_digit, lower_digit_dash, 64
 );
@@ -112,6 +125,13 @@ name!(
     |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'),
     128
 );
+
+impl SecretName {
+    /// The provider whose token a secret of this name is: `gitlab` for `gitlab:token`.
+    pub fn provider(&self) -> Option<ProviderName> {
+        self.as_str().strip_suffix(":token")?.parse().ok()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -13,11 +13,13 @@ mod problem;
 mod secret;
 
 pub mod agent;
+pub mod enclave;
 pub mod limits;
+pub mod operator;
 
-pub use address::{BrokerAddress, InvalidAddress};
+pub use address::{BrokerAddress, ControlAddress, InvalidAddress, InvalidControlAddress};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
-pub use ids::{AgentName, EnclaveName, InvalidName, ProviderName, SecretName};
+pub use ids::{AgentName, EnclaveName, InvalidName, OperatorName, ProviderName, SecretName, UnixUser};
 pub use origin::{InvalidUrl, Origin, RemoteUrl};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use secret::{InvalidToken, Secret, Token};

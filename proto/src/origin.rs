@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Scheme, host and port after normalising case and the default port (RFC 6454).
@@ -24,7 +25,8 @@ enum Scheme {
 
 /// The address of a provider's instance: an origin and the path under which the instance lies, without a
 /// slash at its end (empty for most).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RemoteUrl {
     origin: Origin,
     path: Box<str>,
@@ -71,6 +73,27 @@ impl Origin {
             return Err(InvalidUrl::Insecure);
         }
         Ok(Self { scheme, host, port })
+    }
+}
+
+impl Origin {
+    /// The host, IPv6 addresses without brackets, and the port.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
+    }
+}
+
+impl TryFrom<String> for RemoteUrl {
+    type Error = InvalidUrl;
+
+    fn try_from(text: String) -> Result<Self, InvalidUrl> {
+        text.parse()
+    }
+}
+
+impl From<RemoteUrl> for String {
+    fn from(url: RemoteUrl) -> String {
+        url.to_string()
     }
 }
 

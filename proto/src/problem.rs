@@ -75,6 +75,16 @@ codes! {
     RateLimited = "rate-limited", 429, "Too many requests";
     /// Never synchronised with the upstream, or too long ago.
     UpstreamUnavailable = "upstream-unavailable", 503, "The upstream is not available";
+    /// The operator's role does not allow it.
+    RoleForbidden = "role-forbidden", 403, "The role does not allow this";
+    /// It does not go with what is there: such a name is taken, or a state does not allow it.
+    Conflict = "conflict", 409, "Not possible in this state";
+    /// An idempotency key was used before for another request.
+    IdempotencyMismatch = "idempotency-mismatch", 422, "The idempotency key belongs to another request";
+    /// The control plane's own failure.
+    Internal = "internal", 500, "Internal error";
+    /// The control plane cannot reach its database.
+    StoreUnavailable = "store-unavailable", 503, "The database is not available";
     /// The audit log cannot be written, so nothing is served.
     AuditUnavailable = "audit-unavailable", 503, "The audit log is not available";
 }

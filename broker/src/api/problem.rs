@@ -81,7 +81,9 @@ impl Refusal {
         match self.code {
             Code::CredentialExpired => Verdict::Expired,
             Code::RateLimited | Code::TooManyConnections => Verdict::Limited,
-            Code::UpstreamUnavailable | Code::AuditUnavailable => Verdict::Unavailable,
+            Code::UpstreamUnavailable | Code::AuditUnavailable | Code::StoreUnavailable | Code::Internal => {
+                Verdict::Unavailable
+            }
             Code::TokenMissing
             | Code::TokenInvalid
             | Code::PeerUnknown
@@ -94,7 +96,10 @@ impl Refusal {
             | Code::HeadersTooLarge
             | Code::BadRequest
             | Code::ForbiddenTransport
-            | Code::ForbiddenOrigin => Verdict::Denied,
+            | Code::ForbiddenOrigin
+            | Code::RoleForbidden
+            | Code::Conflict
+            | Code::IdempotencyMismatch => Verdict::Denied,
         }
     }
 

@@ -1,0 +1,2 @@
+//! `dvx-control`
+fn main() {}
