@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
 use crate::Ground;
 
 /// One `[[agents]]` table.
@@ -20,6 +22,17 @@ impl Agent {
     /// An agent chosen by its user alone.
     pub fn new(name: &str, uid: u32) -> Self {
         Self { name: name.to_owned(), uid, selectors: Vec::new() }
+    }
+
+    /// What the operator API takes to make it.
+    pub fn json(&self, enclave: &str) -> Value {
+        let mut json = json!({"name": self.name, "enclave": enclave, "unix_user": self.uid.to_string()});
+        for selector in &self.selectors {
+            let (key, value) = selector.split_once(" = ").expect("selectors are key = value");
+            // TOML's numbers and plain strings are JSON's.
+            json[key] = serde_json::from_str(value).expect("a selector is a number or a string");
+        }
+        json
     }
 
     /// Adds a group that the peer must be in.
@@ -51,6 +64,8 @@ pub struct Config {
     pub enclave: String,
     /// The agents.
     pub agents: Vec<Agent>,
+    /// Whether the agents come from the upstream and not from this file.
+    pub agents_elsewhere: bool,
     /// Table to key to value in TOML. Paths are filled in where they are not set; an empty value leaves a key
     /// out.
     pub settings: BTreeMap<String, BTreeMap<String, String>>,
@@ -59,7 +74,12 @@ pub struct Config {
 impl Config {
     /// No agents and no settings.
     pub fn new() -> Self {
-        Self { enclave: "lab-1".into(), agents: Vec::new(), settings: BTreeMap::new() }
+        Self {
+            enclave: "lab-1".into(),
+            agents: Vec::new(),
+            agents_elsewhere: false,
+            settings: BTreeMap::new(),
+        }
     }
 
     /// Sets a key, in TOML's syntax.
@@ -91,7 +111,7 @@ impl Config {
             let lines: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
             write!(text, "\n[{table}]\n{lines}").unwrap();
         }
-        for agent in &self.agents {
+        for agent in self.agents.iter().filter(|_| !self.agents_elsewhere) {
             write!(text, "\n[[agents]]\nname = {:?}\nuid = {}\n", agent.name, agent.uid).unwrap();
             agent.selectors.iter().for_each(|selector| writeln!(text, "{selector}").unwrap());
         }

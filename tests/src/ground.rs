@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::users;
+use crate::{binary, users};
 
 /// A temporary directory that any user may pass through, with one directory for each purpose.
 pub struct Ground {
@@ -45,6 +45,21 @@ impl Ground {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         give(&path, owner);
         path
+    }
+
+    /// A program of ours, at a place where every user can run it.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let path = binary(name);
+        let open =
+            |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+        if path.ancestors().filter(|path| !path.as_os_str().is_empty()).all(open) {
+            return path;
+        }
+        let copy = self.path(name);
+        if !copy.exists() {
+            fs::copy(&path, &copy).unwrap();
+        }
+        copy
     }
 
     /// A user's home directory.

@@ -1,15 +1,20 @@
 //! A small HTTP client: exact bytes out, a parsed answer in.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dvx_proto::{Code, PROBLEM_MEDIA_TYPE, Problem};
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::caller::Process;
+
+mod stream;
+
+use stream::Stream;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,6 +45,16 @@ impl Request {
         Self::new("GET", target)
     }
 
+    /// A PUT.
+    pub fn put(target: &str) -> Self {
+        Self::new("PUT", target)
+    }
+
+    /// A DELETE.
+    pub fn delete(target: &str) -> Self {
+        Self::new("DELETE", target)
+    }
+
     /// A POST.
     pub fn post(target: &str) -> Self {
         Self::new("POST", target)
@@ -52,7 +67,7 @@ impl Request {
         self
     }
 
-    /// Adds an agent token.
+    /// Adds a token.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
@@ -162,32 +177,47 @@ impl Response {
     }
 }
 
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-/// A connection to the broker.
+/// A connection to a daemon.
 pub struct Connection {
     stream: Stream,
     /// Who made it.
     maker: Option<Arc<Process>>,
     host: String,
     unread: Vec<u8>,
+    /// Whether answers may come in chunks.
+    chunks: bool,
 }
 
 impl Connection {
     /// Over a Unix socket.
     pub fn unix(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).expect("timeouts can be set");
-        Self { stream: Stream::Unix(stream), maker: None, host: "dvx".into(), unread: Vec::new() }
+        Self::new(Stream::Unix(stream), "dvx".into())
     }
 
     /// Over TCP; the `Host` of requests is the address of the other end.
     pub fn tcp(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(TIMEOUT)).expect("timeouts can be set");
         let host = stream.peer_addr().map_or_else(|_| "127.0.0.1".into(), |address| address.to_string());
-        Self { stream: Stream::Tcp(stream), maker: None, host, unread: Vec::new() }
+        Self::new(Stream::Tcp(stream), host)
+    }
+
+    /// Over TLS; the `Host` of requests is the address of the other end.
+    pub fn tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Self {
+        stream.sock.set_read_timeout(Some(TIMEOUT)).expect("timeouts can be set");
+        let host = stream.sock.peer_addr().map_or_else(|_| "127.0.0.1".into(), |address| address.to_string());
+        Self::new(Stream::Tls(Box::new(stream)), host)
+    }
+
+    fn new(stream: Stream, host: String) -> Self {
+        Self { stream, maker: None, host, unread: Vec::new(), chunks: false }
+    }
+
+    /// Takes answers in chunks too. The agent API has none.
+    #[must_use]
+    pub fn with_chunks(mut self) -> Self {
+        self.chunks = true;
+        self
     }
 
     pub(crate) fn kept_by(mut self, maker: &Arc<Process>) -> Self {
@@ -217,28 +247,18 @@ impl Connection {
 
     /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Unix(stream) => stream.write_all(bytes),
-            Stream::Tcp(stream) => stream.write_all(bytes),
-        }
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Says that nothing more will be sent.
     pub fn finish_sending(&self) {
-        let shut = match &self.stream {
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-        };
-        shut.expect("the sending half can be shut");
+        self.stream.finish_sending().expect("the sending half can be shut");
     }
 
     /// How long reading waits.
     pub fn set_timeout(&self, limit: Duration) {
-        let set = match &self.stream {
-            Stream::Unix(stream) => stream.set_read_timeout(Some(limit)),
-            Stream::Tcp(stream) => stream.set_read_timeout(Some(limit)),
-        };
-        set.expect("timeouts can be set");
+        self.stream.set_timeout(limit).expect("timeouts can be set");
     }
 
     /// Reads one answer. `UnexpectedEof` without any bytes means that the broker closed.
@@ -273,6 +293,9 @@ impl Connection {
     }
 
     fn read_body(&mut self, response: &Response) -> io::Result<Vec<u8>> {
+        if response.header("transfer-encoding") == Some("chunked") && self.chunks {
+            return self.read_chunks();
+        }
         if response.header("transfer-encoding").is_some() {
             return Err(io::Error::other(format!("the agent API has no chunked answers: {response:?}")));
         }
@@ -284,12 +307,35 @@ impl Connection {
         Ok(self.unread.drain(..length).collect())
     }
 
+    fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.read_line()?;
+            let size = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            while self.unread.len() < size + 2 {
+                self.read_more()?;
+            }
+            body.extend(self.unread.drain(..size));
+            self.unread.drain(..2);
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(at) = find(&self.unread, b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..at + 2).collect();
+                return String::from_utf8(line).map_err(io::Error::other);
+            }
+            self.read_more()?;
+        }
+    }
+
     fn read_more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 8192];
-        let count = match &mut self.stream {
-            Stream::Unix(stream) => stream.read(&mut buffer)?,
-            Stream::Tcp(stream) => stream.read(&mut buffer)?,
-        };
+        let count = self.stream.read(&mut buffer)?;
         if count == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::audit::{AuditLine, audit_lines};
 use crate::http::{Connection, Request, Response};
 use crate::{
-    Agent, Broker, Caller, CallerSpec, Config, Ground, Metrics, Outcome, Planted, UpstreamDirectory, binary,
-    clock, run, users,
+    Agent, Caller, CallerSpec, Config, Daemon, Ground, Metrics, Outcome, Planted, UpstreamDirectory, clock,
+    run, users,
 };
 
 mod builder;
@@ -35,7 +35,7 @@ pub struct World {
     pub broker_uid: u32,
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
-    broker: Option<Broker>,
+    broker: Option<Daemon>,
     tcp: Option<SocketAddr>,
     clock: Vec<String>,
 }
@@ -50,6 +50,7 @@ impl World {
             environment: Vec::new(),
             descriptors: None,
             movable_clock: false,
+            joins: None,
         }
     }
 
@@ -97,17 +98,7 @@ impl World {
 
     /// A program of ours, at a place where every user can run it.
     pub fn program(&self, name: &str) -> PathBuf {
-        let path = binary(name);
-        let open =
-            |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
-        if path.ancestors().filter(|path| !path.as_os_str().is_empty()).all(open) {
-            return path;
-        }
-        let copy = self.ground.path(name);
-        if !copy.exists() {
-            fs::copy(&path, &copy).unwrap();
-        }
-        copy
+        self.ground.program(name)
     }
 
     /// A command that runs the broker's program as the broker's user.
@@ -161,7 +152,7 @@ impl World {
     /// Starts a command that becomes this world's broker and waits until its admin socket says yes at `path`.
     #[track_caller]
     pub fn adopt(&mut self, mut command: Command, path: &str) {
-        self.broker = Some(Broker::start(&mut command, &self.log_path()));
+        self.broker = Some(Daemon::start(&mut command, &self.log_path()));
         let broker = self.broker.as_mut().unwrap();
         let admin = self.ground.path("run/broker-admin.sock");
         clock::eventually("the broker answers on its admin socket", || {
@@ -180,7 +171,7 @@ impl World {
     }
 
     /// The running broker.
-    pub fn broker(&mut self) -> &mut Broker {
+    pub fn broker(&mut self) -> &mut Daemon {
         self.broker.as_mut().expect("the broker was started")
     }
 
@@ -346,7 +337,7 @@ fn try_admin(socket: &Path, path: &str) -> Option<Response> {
 }
 
 /// The end of a log, without the finest level.
-fn tail(log: &str) -> String {
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.contains("TRACE")).collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }

@@ -63,7 +63,7 @@ fn of_many_brokers_at_once_one_serves() {
     let mut brokers: Vec<_> = (0..6)
         .map(|index| {
             let log = world.ground.path(&format!("output/rush{index}.log"));
-            dvx_tests::Broker::start(&mut world.run_command(), &log)
+            dvx_tests::Daemon::start(&mut world.run_command(), &log)
         })
         .collect();
     let mut running =

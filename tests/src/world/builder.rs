@@ -1,7 +1,10 @@
 //! How a world comes to be.
 
+use std::path::PathBuf;
+
 use super::World;
-use crate::{Agent, Config, Ground, Planted, UpstreamDirectory, faketime, users};
+use crate::control::write_private;
+use crate::{Agent, Config, ControlPlane, Ground, Operator, Planted, UpstreamDirectory, faketime, users};
 
 /// How a world will be.
 pub struct Builder {
@@ -10,6 +13,15 @@ pub struct Builder {
     pub(super) environment: Vec<(String, String)>,
     pub(super) descriptors: Option<u32>,
     pub(super) movable_clock: bool,
+    pub(super) joins: Option<Joins>,
+}
+
+/// How a world takes its secrets from a control plane.
+pub(super) struct Joins {
+    operator: Operator,
+    planted: Planted,
+    ca: PathBuf,
+    url: String,
 }
 
 impl Builder {
@@ -70,15 +82,37 @@ impl Builder {
         self
     }
 
+    /// Takes agents and secrets from a control plane, in which the enclave and the agents are made. It must be
+    /// running when the world is built.
+    #[must_use]
+    pub fn control(self, control: &ControlPlane) -> Self {
+        let url = control.url();
+        self.control_at(control, &url)
+    }
+
+    /// The same by another way, such as a proxy.
+    #[must_use]
+    pub fn control_at(mut self, control: &ControlPlane, url: &str) -> Self {
+        self.joins = Some(Joins {
+            operator: control.admin(),
+            planted: control.planted.clone(),
+            ca: control.ca_path(),
+            url: url.to_owned(),
+        });
+        self
+    }
+
     /// Makes the directories and the configuration. Nothing runs yet.
-    pub fn build(self) -> World {
+    #[track_caller]
+    pub fn build(mut self) -> World {
         let ground = Ground::new(self.broker_uid);
+        let planted = self.joins.take().map(|joins| self.join(&ground, joins)).unwrap_or_default();
         let upstream = UpstreamDirectory::create(&ground.path("upstream"), self.broker_uid);
         let mut world = World {
             ground,
             upstream,
             config: self.config,
-            planted: Planted::default(),
+            planted,
             broker_uid: self.broker_uid,
             environment: self.environment,
             descriptors: self.descriptors,
@@ -93,5 +127,27 @@ impl Builder {
             world.clock = faketime::words(&library, &world.clock_path());
         }
         world
+    }
+
+    /// Makes enclave and agents, and configures the broker for them.
+    #[track_caller]
+    fn join(&mut self, ground: &Ground, joins: Joins) -> Planted {
+        let key = joins.operator.create_enclave(&self.config.enclave);
+        for agent in &self.config.agents {
+            joins.operator.change("POST", "/agents", &agent.json(&self.config.enclave));
+        }
+        let path = ground.directory("keys", self.broker_uid, 0o700).join("enclave-key");
+        write_private(&path, &key, self.broker_uid);
+        self.config.agents_elsewhere = true;
+        for (key, value) in [
+            ("kind", "\"control\"".to_owned()),
+            ("path", String::new()),
+            ("url", format!("{:?}", joins.url)),
+            ("api_key_file", format!("{path:?}")),
+            ("ca_file", format!("{:?}", joins.ca)),
+        ] {
+            self.config.set("upstream", key, &value);
+        }
+        joins.planted
     }
 }

@@ -1,4 +1,4 @@
-//! A running broker process.
+//! A running daemon: a broker or a control plane.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
@@ -14,14 +14,14 @@ use crate::clock;
 /// SPEC: draining takes at most ten seconds; the rest is for a busy machine.
 const END: Duration = Duration::from_secs(25);
 
-/// A broker process, ended with this value.
-pub struct Broker {
+/// A process that runs until it is told to end, and at the latest with this value.
+pub struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
-impl Broker {
-    /// Starts a command that becomes a broker; all that it writes is appended to `log`.
+impl Daemon {
+    /// Starts a command that becomes a daemon; all that it writes is appended to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let file = OpenOptions::new().create(true).append(true).open(log).expect("the log can be written");
         let child = command
@@ -40,7 +40,7 @@ impl Broker {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("the broker is running");
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("the daemon is running");
     }
 
     /// Its exit status, if it has ended.
@@ -53,7 +53,7 @@ impl Broker {
         let status = clock::within(END, || self.ended());
         status.unwrap_or_else(|| {
             self.kill();
-            panic!("the broker did not end within {END:?}")
+            panic!("the daemon did not end within {END:?}")
         })
     }
 
@@ -63,7 +63,7 @@ impl Broker {
             self.signal(Signal::SIGTERM);
         }
         let status = self.wait();
-        assert_eq!(status.code(), Some(0), "the broker ended with {status}, signal {:?}", status.signal());
+        assert_eq!(status.code(), Some(0), "the daemon ended with {status}, signal {:?}", status.signal());
     }
 
     /// Ends it as a crash does.
@@ -78,7 +78,7 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }

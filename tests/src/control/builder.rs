@@ -1,0 +1,125 @@
+//! How a control plane comes to be.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use super::{ControlPlane, Replica, write_private};
+use crate::{Authority, Ground, Planted, Postgres, run, users};
+
+/// How a control plane will be.
+pub struct ControlBuilder {
+    postgres: Option<Postgres>,
+    replicas: usize,
+    settings: Vec<(String, String, String)>,
+}
+
+impl ControlBuilder {
+    pub(super) fn new() -> Self {
+        Self { postgres: None, replicas: 1, settings: Vec::new() }
+    }
+
+    /// On a database server of its own instead of SQLite.
+    #[must_use]
+    pub fn postgres(mut self, postgres: Postgres) -> Self {
+        self.postgres = Some(postgres);
+        self
+    }
+
+    /// Several processes on one database.
+    #[must_use]
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// Sets a key of the configuration, in TOML's syntax; an empty value leaves it out.
+    #[must_use]
+    pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
+        self.settings.push((table.into(), key.into(), value.into()));
+        self
+    }
+
+    /// Makes directories, certificates and configurations. Nothing runs yet, and there is no database.
+    pub fn build(self) -> ControlPlane {
+        let uid = if users::is_root() { users::fresh_uid() } else { users::own_uid() };
+        let ground = Ground::new(uid);
+        ground.directory("data", uid, 0o700);
+        ground.directory("keys", uid, 0o700);
+        let authority = Authority::new();
+        let identity = authority.identity();
+        fs::write(ground.path("etc/ca.pem"), authority.pem()).unwrap();
+        fs::write(ground.path("etc/tls.pem"), identity.certificate_pem()).unwrap();
+        write_private(&ground.path("keys/tls.key"), &identity.key_pem(), uid);
+        let replicas: Vec<Replica> = (0..self.replicas).map(|number| Replica::new(&ground, number)).collect();
+        for replica in &replicas {
+            fs::write(&replica.config, self.render(&ground, replica)).unwrap();
+        }
+        let planted = Planted::default();
+        ControlPlane {
+            ground,
+            planted,
+            uid,
+            authority,
+            replicas,
+            postgres: self.postgres,
+            token: String::new(),
+        }
+    }
+
+    /// The same, initialised and running.
+    #[track_caller]
+    pub fn start(self) -> ControlPlane {
+        let mut control = self.build();
+        control.initialise();
+        control.start_all();
+        control
+    }
+
+    fn render(&self, ground: &Ground, replica: &Replica) -> String {
+        let database = match &self.postgres {
+            Some(postgres) => postgres.url(),
+            None => format!("sqlite://{}", ground.path("data/control.db").display()),
+        };
+        let path = |path: &Path| format!("{path:?}");
+        let mut values = vec![
+            ("database", "url", format!("{database:?}")),
+            ("kek", "file", path(&ground.path("keys/kek"))),
+            ("listen", "unix", path(&replica.socket)),
+            ("listen", "https", format!("\"{}\"", replica.https)),
+            ("listen", "cert_file", path(&ground.path("etc/tls.pem"))),
+            ("listen", "key_file", path(&ground.path("keys/tls.key"))),
+            ("listen", "admin", format!("\"{}\"", replica.admin)),
+        ];
+        for (table, key, value) in &self.settings {
+            values.retain(|(known_table, known_key, _)| known_table != table || known_key != key);
+            values.push((table, key, value.clone()));
+        }
+        values.sort();
+        let mut text = String::new();
+        let mut current = "";
+        for (table, key, value) in values.iter().filter(|(_, _, value)| !value.is_empty()) {
+            if *table != current {
+                write!(text, "\n[{table}]\n").unwrap();
+                current = table;
+            }
+            writeln!(text, "{key} = {value}").unwrap();
+        }
+        text
+    }
+}
+
+impl ControlPlane {
+    /// Makes the database and the first operator.
+    #[track_caller]
+    pub fn initialise(&mut self) {
+        let outcome = run(&mut self.command(&["init"]));
+        let token = outcome.success().trim_end().to_owned();
+        assert!(token.starts_with("dvxo_"), "init prints a token alone: {}", outcome.stderr);
+        self.planted.remember("the first operator's token", &token);
+        let kek = fs::read_to_string(self.kek_path()).expect("init makes the key");
+        self.planted.remember("the key-encryption key", kek.trim_end());
+        self.assert_clean("init's stderr", outcome.stderr.as_bytes());
+        self.token = token;
+    }
+}
