@@ -103,9 +103,9 @@ impl ControlPlane {
         format!("https://{}", self.replicas[number].https)
     }
 
-    /// Where the first replica takes TLS connections.
-    pub fn https(&self) -> SocketAddr {
-        self.replicas[0].https
+    /// Where the replicas take TLS connections.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.replicas.iter().map(|replica| replica.https).collect()
     }
 
     /// Where the authority's certificate lies.

@@ -2,10 +2,12 @@
 //!
 //! Every other test does the same at its end for what it did.
 
-use std::collections::HashSet;
 use std::fs;
 
-use dvx_tests::{Caller, Request, Response, World, eventually, run, skip, skip_without_root};
+use dvx_tests::{
+    Caller, Request, Response, World, count_fragments, eventually, readable_memory, run, skip,
+    skip_without_root,
+};
 
 /// Asks for everything there is, well and badly.
 fn exercise(world: &World, caller: &Caller) -> Vec<Response> {
@@ -161,34 +163,9 @@ fn the_brokers_memory_holds_nothing_that_can_be_read() {
     // On connections that stay open too: answers are written from protected memory.
     let memory = readable_memory(pid);
     assert!(memory.len() > 100_000, "{} bytes were read", memory.len());
-    let fragments: HashSet<&[u8]> = [&token, &gone, &secret]
-        .into_iter()
-        .flat_map(|value| value.strip_prefix("glpat-").unwrap().as_bytes().windows(8))
-        .collect();
-    let found = memory.windows(8).filter(|window| fragments.contains(window)).count();
+    let values = [&token, &gone, &secret].map(|value| value.strip_prefix("glpat-").unwrap());
+    let found = count_fragments(&memory, &values);
     assert_eq!(found, 0, "fragments of secrets lie in readable memory");
     assert!(memory.windows(5).any(|window| window == b"lab-1"), "the search finds what is there");
     drop(kept);
-}
-
-/// All of a process's memory that root can read.
-fn readable_memory(pid: u32) -> Vec<u8> {
-    use std::os::unix::fs::FileExt;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let file = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut memory = Vec::new();
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (range, mode) = (words.next().unwrap(), words.next().unwrap());
-        if !mode.starts_with("rw") {
-            continue;
-        }
-        let (start, end) = range.split_once('-').unwrap();
-        let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        if file.read_exact_at(&mut bytes, start).is_ok() {
-            memory.extend(bytes);
-        }
-    }
-    memory
 }
