@@ -24,15 +24,203 @@ function __fish_dvx_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c dvx -n "__fish_dvx_needs_command" -s h -l help -d 'Print help'
+complete -c dvx -n "__fish_dvx_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dvx -n "__fish_dvx_needs_command" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "dev" -d 'Try everything on this machine: a broker of your own, and a shell in which you are its agent'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "login" -d 'Remember which control plane to use, and who to be there'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "whoami" -d 'Who this caller is to the control plane'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "status" -d 'One screen: the control plane, its enclaves, and the agents that need a look'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "enclave" -d 'Enclaves: where agents run, each with a broker'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "operator" -d 'Operators: who may do what here'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "agent" -d 'Agents, their secrets and integrations'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "secret" -d 'Secrets of the whole organisation'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "audit" -d 'What happened: actions of operators, decisions of brokers'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "man" -d 'Print a manual page'
 complete -c dvx -n "__fish_dvx_using_subcommand dev" -l instance-url -d 'The GitLab instance that the token is for: https, or http to loopback' -r
 complete -c dvx -n "__fish_dvx_using_subcommand dev" -l token-stdin -d 'Read the token from stdin'
 complete -c dvx -n "__fish_dvx_using_subcommand dev" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dvx -n "__fish_dvx_using_subcommand dev" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand login" -l url -d 'The control plane: https://host[:port] or unix:///path' -r
+complete -c dvx -n "__fish_dvx_using_subcommand login" -l ca-file -d 'Certificates (PEM) to trust besides the system\'s' -r -F
+complete -c dvx -n "__fish_dvx_using_subcommand login" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand login" -l token-stdin -d 'Read the token from stdin'
+complete -c dvx -n "__fish_dvx_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand login" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand whoami" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand whoami" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand whoami" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand status" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand status" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -f -a "create" -d 'Add an enclave, and print the key that its broker authenticates with'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -f -a "list" -d 'List the enclaves: connected, how many changes behind, last seen'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and not __fish_seen_subcommand_from create list delete" -f -a "delete" -d 'Delete an enclave with its agents and their secrets; its broker is cut off at once'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from create" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand enclave; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -f -a "create" -d 'Add an operator, and print the token that it authenticates with'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -f -a "list" -d 'List the operators'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and not __fish_seen_subcommand_from create list delete" -f -a "delete" -d 'Delete an operator; its token is dead at once'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from create" -l role -d 'auditor reads everything but values; operator also writes all but operators and enclaves; admin all' -r
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from create" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand operator; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "create" -d 'Add an agent: a Unix user of an enclave'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "list" -d 'List the agents'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "get" -d 'Show one agent'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "delete" -d 'Delete an agent with its secrets; what it did stays in the audit log'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "isolate" -d 'Stop serving an agent until it is restored'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "restore" -d 'Serve an isolated agent again'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "revoke" -d 'Stop serving an agent for good; only reprovision brings it back'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "reprovision" -d 'Serve a revoked agent again'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "secret" -d 'Secrets of one agent'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and not __fish_seen_subcommand_from create list get delete isolate restore revoke reprovision secret integration" -f -a "integration" -d 'Links of one agent to providers'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l enclave -d 'Where it runs' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l unix-user -d 'The Unix user, by name or number, under which it runs there' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l acts-as -d 'The user on whose behalf it acts' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l gid -d 'Selector: a group that the process must have, by number' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l unit -d 'Selector: the systemd system unit that the process must belong to' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -l cgroup -d 'Selector: the cgroup that the process must be in or below' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from list" -l enclave -d 'Only those of this enclave' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from list" -l state -d 'Only those in this state: active, isolated or revoked' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from get" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from get" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from isolate" -l timeout -d 'How long to wait for the brokers, in seconds' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from isolate" -l reason -d 'Why: for the audit log, and for whoever finds the agent refused' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from isolate" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from isolate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from isolate" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from restore" -l timeout -d 'How long to wait for the brokers, in seconds' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from restore" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from restore" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from revoke" -l timeout -d 'How long to wait for the brokers, in seconds' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from revoke" -l reason -d 'Why: for the audit log, and for whoever finds the agent refused' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from revoke" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from revoke" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from reprovision" -l timeout -d 'How long to wait for the brokers, in seconds' -r
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from reprovision" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from reprovision" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from reprovision" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -f -a "list" -d 'List the names of an agent\'s own secrets; values never come back'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -f -a "set" -d 'Store a secret of an agent, or replace it'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from secret" -f -a "delete" -d 'Delete a secret of an agent'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -f -a "list" -d 'List the providers that an agent is linked to'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -f -a "list" -d 'List the names of the organisation\'s secrets; values never come back'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -f -a "set" -d 'Store a secret of the organisation, or replace it'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -f -a "delete" -d 'Delete a secret of the organisation'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l value -d 'The value itself; better not: other users of this machine see it in ps, and shells remember it' -r
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l from-file -d 'Read the value from a file; - is stdin' -r -F
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l display-name -d 'Credentials: who the token is at the provider' -r
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l auth-type -d 'Credentials: pat, service_account or project_access_token' -r
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l instance-url -d 'Credentials: where the token may be sent, https or http to loopback' -r
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l expires-at -d 'Credentials: when the token ends, RFC 3339 or YYYY-MM-DD (its beginning, UTC)' -r
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -l no-agent-accessible -d 'Agents do not get the value by its name; a <provider>:token becomes a credential by this'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from set" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -s h -l help -d 'Print help'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -f -a "list" -d 'Show events, oldest first'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -f -a "export" -d 'Write events for other programs: one JSON object a line, unless another format is asked for'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -l agent -d 'Only events about this agent, also when it has been deleted' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -l since -d 'Only events from then on: RFC 3339, YYYY-MM-DD, or how long ago, such as 90m, 2h or 7d' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -l until -d 'Only events before then' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -l format -d 'table for people; jsonl for programs; ocsf for what collects security events' -r -f -a "table\t''
+jsonl\t''
+ocsf\t''"
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -s f -l follow -d 'Stay, and show what happens; Ctrl-C ends it'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -l agent -d 'Only events about this agent, also when it has been deleted' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -l since -d 'Only events from then on: RFC 3339, YYYY-MM-DD, or how long ago, such as 90m, 2h or 7d' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -l until -d 'Only events before then' -r
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -l format -d 'table for people; jsonl for programs; ocsf for what collects security events' -r -f -a "table\t''
+jsonl\t''
+ocsf\t''"
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -s f -l follow -d 'Stay, and show what happens; Ctrl-C ends it'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c dvx -n "__fish_dvx_using_subcommand audit; and __fish_seen_subcommand_from export" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c dvx -n "__fish_dvx_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_using_subcommand man" -s h -l help -d 'Print help'

@@ -1,15 +1,49 @@
 //! The command line.
 
-use std::ffi::OsString;
+mod agents;
+mod audit;
+mod dev;
+mod login;
+mod secrets;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::styling::Styles;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use dvx_proto::RemoteUrl;
+use dvx_proto::operator::Role;
+use dvx_proto::{EnclaveName, OperatorName};
+
+pub(crate) use agents::{
+    AgentCommand, AgentFilter, AgentIntegrationCommand, AgentSecretCommand, ConfirmedChange, NewAgent,
+};
+pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, AuditQuery};
+pub(crate) use dev::{DevArguments, KEEPER, KeeperArguments};
+pub(crate) use login::LoginArguments;
+pub(crate) use secrets::{NewSecret, SecretCommand};
+
+const ENVIRONMENT: &str = "\
+Environment:
+  DVX_CONTROL_URL     the control plane: https://host[:port] or unix:///path
+  DVX_CA_FILE         certificates to trust besides the system's
+  DVX_OPERATOR_TOKEN  what to authenticate with
+dvx login stores these; without any, the socket unix:///run/dvx/control.sock is asked.";
 
 /// Credentials for AI agents: the operator's command line.
+///
+/// Answers go to standard output and nothing else does; when a command fails, standard output is empty and
+/// standard error says why.
 #[derive(Debug, Parser)]
-#[command(name = "dvx", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    name = "dvx",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = ENVIRONMENT,
+    max_term_width = 100,
+    styles = Styles::plain()
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,6 +52,26 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Dev(DevArguments),
+    Login(LoginArguments),
+    /// Who this caller is to the control plane
+    Whoami(Output),
+    /// One screen: the control plane, its enclaves, and the agents that need a look
+    ///
+    /// Agents that are not active or whose credentials end soon come first. This is an overview: it succeeds
+    /// whatever it shows.
+    Status(Output),
+    /// Enclaves: where agents run, each with a broker
+    Enclave(Group<EnclaveCommand>),
+    /// Operators: who may do what here
+    Operator(Group<OperatorCommand>),
+    /// Agents, their secrets and integrations
+    Agent(Group<AgentCommand>),
+    /// Secrets of the whole organisation
+    ///
+    /// Every agent has them that has none of the same name itself.
+    Secret(Group<SecretCommand>),
+    /// What happened: actions of operators, decisions of brokers
+    Audit(AuditCommandLine),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -31,45 +85,103 @@ pub(crate) enum Command {
     },
 }
 
-/// Try everything on this machine: a broker of your own, and a shell in which you are its agent
-///
-/// Starts a broker with one agent, `me`, that is the user who runs this, and opens $SHELL (or runs CMD) in
-/// which dvxir, git and curl get that agent's token from the broker. Needs no privileges. All processes and
-/// files are gone within five seconds of its end, however it ends.
-///
-/// The token comes from GITLAB_TOKEN, from stdin with --token-stdin, or from a hidden prompt on a terminal;
-/// otherwise a sample takes its place that no GitLab accepts. It is stored as it is, without asking GitLab.
+/// Commands about one kind of thing.
 #[derive(Debug, Args)]
-pub(crate) struct DevArguments {
-    /// Read the token from stdin
-    #[arg(long)]
-    pub(crate) token_stdin: bool,
-    /// The GitLab instance that the token is for: https, or http to loopback
-    #[arg(long, value_name = "URL", default_value = "https://gitlab.com")]
-    pub(crate) instance_url: RemoteUrl,
-    /// The command to run instead of $SHELL, with its arguments
-    #[arg(last = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
+#[command(arg_required_else_help = true)]
+pub(crate) struct Group<T: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: T,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
-/// The name by which this program is run as the second process of `dvx dev`.
-pub(crate) const KEEPER: &str = "dvx-dev-keeper";
+/// As [`Group`], without an output format of its own for all.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct AuditCommandLine {
+    #[command(subcommand)]
+    pub(crate) command: AuditCommand,
+}
 
-/// The second process of `dvx dev`. Not for people: it speaks with the first over its stdin.
-#[derive(Debug, Parser)]
-#[command(name = KEEPER)]
-pub(crate) struct KeeperArguments {
-    #[arg(long)]
-    pub(crate) directory: PathBuf,
-    #[arg(long)]
-    pub(crate) broker: PathBuf,
-    #[arg(long)]
-    pub(crate) instance_url: RemoteUrl,
-    /// The first process has a terminal, so a command that stops means that it is to stop as well
-    #[arg(long)]
-    pub(crate) stops_with_command: bool,
-    #[arg(last = true, required = true)]
-    pub(crate) command: Vec<OsString>,
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// How to print the answer
+    #[arg(id = "output", short = 'o', long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    Table,
+    /// For programs; lists are arrays
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnclaveCommand {
+    /// Add an enclave, and print the key that its broker authenticates with
+    ///
+    /// The key is shown this once. It belongs into the file that api_key_file in the broker's configuration
+    /// names.
+    Create {
+        /// The enclave's name, as in the broker's configuration
+        #[arg(value_name = "NAME")]
+        name: EnclaveName,
+    },
+    /// List the enclaves: connected, how many changes behind, last seen
+    List,
+    /// Delete an enclave with its agents and their secrets; its broker is cut off at once
+    Delete {
+        /// The enclave's name
+        #[arg(value_name = "NAME")]
+        name: EnclaveName,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
+    /// Add an operator, and print the token that it authenticates with
+    ///
+    /// The token is shown this once; dvx login takes it.
+    Create {
+        /// The operator's name
+        #[arg(value_name = "NAME")]
+        name: OperatorName,
+        /// auditor reads everything but values; operator also writes all but operators and enclaves; admin all
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: Role,
+    },
+    /// List the operators
+    List,
+    /// Delete an operator; its token is dead at once
+    Delete {
+        /// The operator's name
+        #[arg(value_name = "NAME")]
+        name: OperatorName,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+/// Deletions ask a person, and nobody where there is none.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Confirmation {
+    /// Do not ask; without a terminal nothing is asked anyway
+    #[arg(short = 'y', long)]
+    pub(crate) yes: bool,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.as_str() == text);
+    found.ok_or_else(|| "the roles are auditor, operator and admin".to_owned())
+}
+
+/// The absolute form, which still holds in another directory.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| crate::failure::cause(&error))
 }
 
 #[cfg(test)]
@@ -78,6 +190,10 @@ mod tests {
 
     use super::*;
 
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
@@ -85,10 +201,43 @@ mod tests {
 
     #[test]
     fn a_command_needs_the_two_dashes() {
-        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("dvx dev -- git fetch --all").is_ok());
         assert!(parse("dvx dev git").is_err());
         assert!(parse("dvx dev --instance-url http://gitlab.com").is_err());
         assert!(parse("dvx dev --instance-url http://127.0.0.1:8080/git").is_ok());
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_sent() {
+        for good in [
+            "dvx enclave create lab-1",
+            "dvx enclave list -o json",
+            "dvx operator create ann --role auditor",
+            "dvx agent create a --enclave lab-1 --unix-user agent1 --acts-as ann --unit a.service",
+            "dvx agent secret set a gitlab:token --value x --no-agent-accessible",
+            "dvx agent secret set a gitlab:token --from-file -",
+            "dvx agent isolate a --reason test",
+            "dvx audit list --since 2026-01-01 --until 2h",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "dvx",
+            "dvx agent",
+            "dvx enclave create Lab",
+            "dvx enclave delete ../x",
+            "dvx operator create ann",
+            "dvx operator create ann --role root",
+            "dvx agent create a --unix-user u",
+            "dvx agent isolate a",
+            "dvx agent secret set a b --value x --from-file y",
+            "dvx secret set a/b --value x",
+            "dvx secret set b --expires-at tomorrow",
+            "dvx audit list --since yesterday",
+            "dvx agent list --state gone",
+            "dvx enclave list -o yaml",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 /// A point in the future at which patience ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Instant);
@@ -24,4 +26,10 @@ impl Deadline {
 #[expect(clippy::disallowed_methods, reason = "this is the module that reads clocks")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "this is the module that reads clocks")]
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }

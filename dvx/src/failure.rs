@@ -5,16 +5,38 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::harmless;
+
 /// Exit statuses that every command shares.
 pub(crate) mod exit {
     /// Anything that has no status of its own.
     pub(crate) const OTHER: u8 = 1;
     /// The command line, or what was given with it, cannot be meant.
     pub(crate) const USAGE: u8 = 2;
-    /// The broker cannot be reached or is not ready.
+    /// There is no such thing.
+    pub(crate) const NOT_FOUND: u8 = 3;
+    /// The control plane refused the caller, or the caller must not trust what is there.
+    pub(crate) const REFUSED: u8 = 4;
+    /// A control plane or broker cannot be reached, is not ready, or has not confirmed.
     pub(crate) const NOT_READY: u8 = 5;
+    /// A credential's end has come.
+    pub(crate) const EXPIRED: u8 = 6;
+    /// Asked too often.
+    pub(crate) const RATE_LIMITED: u8 = 7;
     /// Added to the number of a signal, as shells do.
     pub(crate) const SIGNALLED: u8 = 128;
+
+    /// The exit for an answer of the control plane.
+    pub(crate) const fn for_status(status: u16) -> u8 {
+        match status {
+            401 | 403 => REFUSED,
+            404 => NOT_FOUND,
+            410 => EXPIRED,
+            429 => RATE_LIMITED,
+            502..=504 => NOT_READY,
+            _ => OTHER,
+        }
+    }
 }
 
 /// `dvx: <what>: <why>`, where it helps some lines of a log, and where something can be done about it
@@ -56,6 +78,11 @@ impl Failure {
         self
     }
 
+    /// For a note, where it is no failure of the whole.
+    pub(crate) fn one_line(&self) -> String {
+        format!("{}: {}", self.what, self.why)
+    }
+
     pub(crate) fn exit(&self) -> u8 {
         self.exit
     }
@@ -63,12 +90,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "dvx: {}: {}", self.what, self.why)?;
+        writeln!(f, "dvx: {}: {}", harmless(&self.what), harmless(self.why.trim_end_matches('.')))?;
         for line in &self.log {
             writeln!(f, "  {line}")?;
         }
         match &self.hint {
-            Some(hint) => writeln!(f, "hint: {hint}"),
+            Some(hint) => writeln!(f, "hint: {}", harmless(hint)),
             None => Ok(()),
         }
     }

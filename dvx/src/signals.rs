@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What a person or a terminal ends or stops a program with, and what tells about children.
@@ -16,7 +16,11 @@ const WATCHED: [Signal; 6] =
 const FROM_KERNEL: i32 = 0x80;
 
 /// The signals of this process. Blocked, so that none of them ends it.
-pub(crate) struct Signals(SignalFd);
+pub(crate) struct Signals {
+    arrivals: SignalFd,
+    /// What was blocked before.
+    before: SigSet,
+}
 
 /// A signal that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +37,19 @@ impl Signals {
         let mut blocked = watched;
         // A background process that sets or writes to its terminal is stopped, unless it blocks this.
         blocked.add(Signal::SIGTTOU);
-        blocked.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&watched, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+        let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let arrivals = SignalFd::with_flags(&watched, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { arrivals, before })
+    }
+
+    /// Lets them act as usual again.
+    pub(crate) fn release(self) -> io::Result<()> {
+        Ok(self.before.thread_set_mask()?)
     }
 
     /// The next signal that has arrived, if any has.
     pub(crate) fn next(&self) -> Option<Arrival> {
-        let info = self.0.read_signal().ok().flatten()?;
+        let info = self.arrivals.read_signal().ok().flatten()?;
         let signal = i32::try_from(info.ssi_signo).ok()?.try_into().ok()?;
         Some(Arrival { signal, from_terminal: info.ssi_code == FROM_KERNEL })
     }
@@ -47,7 +57,7 @@ impl Signals {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.arrivals.as_fd()
     }
 }
 

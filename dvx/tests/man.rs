@@ -22,9 +22,17 @@ fn is_current(file: &str, arguments: &[&str]) {
 #[test]
 fn manual_pages_are_current() {
     let pages = String::from_utf8(dvx(&["man"]).stdout).unwrap();
-    assert_eq!(pages, "dvx\ndvx-dev\n");
+    assert_eq!(pages.lines().count(), 9);
     for page in pages.lines() {
         is_current(&format!("man/{page}.1"), &["man", page]);
+    }
+}
+
+#[test]
+fn every_page_is_packaged() {
+    let manifest = include_str!("../Cargo.toml");
+    for page in String::from_utf8(dvx(&["man"]).stdout).unwrap().lines() {
+        assert!(manifest.contains(&format!("[\"man/{page}.1\", ")), "{page}");
     }
 }
 
@@ -42,7 +50,8 @@ fn an_unknown_page_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "dvx: no page dvx-tea: the pages are dvx and dvx-dev\n"
+        "dvx: no page dvx-tea: the pages are dvx, dvx-agent, dvx-audit, dvx-dev, dvx-enclave, dvx-login, \
+         dvx-operator, dvx-secret, dvx-status\n"
     );
     assert!(output.stdout.is_empty());
 }

@@ -16,7 +16,7 @@ mod token;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use nix::sys::prctl;
@@ -29,6 +29,7 @@ use self::terminal::Terminal;
 use self::token::{Obtained, Sources};
 use crate::cli::DevArguments;
 use crate::failure::Failure;
+use crate::output::note;
 use crate::signals::Signals;
 
 pub(crate) use self::keeper::run as keep;
@@ -75,9 +76,4 @@ fn warn(obtained: &Obtained, choice: &Choice) {
     if obtained.is_sample {
         note("no token given, so the agent gets a sample; GITLAB_TOKEN or --token-stdin brings a real one");
     }
-}
-
-/// A line for the user beside the command's own output.
-fn note(text: &str) {
-    writeln!(io::stderr().lock(), "dvx: {text}").ok();
 }

@@ -6,20 +6,29 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
-use super::completions::print;
 use crate::cli::Cli;
 use crate::failure::{Failure, exit};
+use crate::output::print;
 
 /// Every page, with the sections after OPTIONS.
-const PAGES: [(&str, &str); 2] =
-    [("dvx", include_str!("man/dvx.roff")), ("dvx-dev", include_str!("man/dvx-dev.roff"))];
+const PAGES: [(&str, &[&str]); 9] = [
+    ("dvx", &[include_str!("man/dvx.roff")]),
+    ("dvx-agent", &[include_str!("man/client.roff"), include_str!("man/dvx-agent.roff")]),
+    ("dvx-audit", &[include_str!("man/client.roff"), include_str!("man/dvx-audit.roff")]),
+    ("dvx-dev", &[include_str!("man/dvx-dev.roff")]),
+    ("dvx-enclave", &[include_str!("man/client.roff"), include_str!("man/dvx-enclave.roff")]),
+    ("dvx-login", &[include_str!("man/client.roff"), include_str!("man/dvx-login.roff")]),
+    ("dvx-operator", &[include_str!("man/client.roff"), include_str!("man/dvx-operator.roff")]),
+    ("dvx-secret", &[include_str!("man/client.roff"), include_str!("man/dvx-secret.roff")]),
+    ("dvx-status", &[include_str!("man/client.roff"), include_str!("man/dvx-status.roff")]),
+];
 
 pub(crate) fn run(page: Option<&str>) -> Result<ExitCode, Failure> {
     let names = PAGES.map(|(name, _)| name);
     let Some(wanted) = page else { return print(format!("{}\n", names.join("\n")).as_bytes()) };
     let found = PAGES.iter().find(|(name, _)| *name == wanted);
     let Some((name, more)) = found else {
-        let why = format!("the pages are {}", names.join(" and "));
+        let why = format!("the pages are {}", names.join(", "));
         return Err(Failure::new(format!("no page {wanted}"), why).with_exit(exit::USAGE));
     };
     let text =
@@ -27,37 +36,92 @@ pub(crate) fn run(page: Option<&str>) -> Result<ExitCode, Failure> {
     print(&text)
 }
 
-fn render(name: &'static str, more: &str) -> io::Result<Vec<u8>> {
+fn render(name: &'static str, more: &[&str]) -> io::Result<Vec<u8>> {
     let mut root = Cli::command();
     root.build();
     let command = match name.strip_prefix("dvx-") {
         Some(subcommand) => root.find_subcommand(subcommand).cloned().unwrap_or_default(),
         None => root,
     };
-    let source = format!("dvx {}", env!("CARGO_PKG_VERSION"));
-    let commands = commands_section(&command);
-    // The date would change with every build; the source tells the version.
-    let man = |command: Command| Man::new(command).title(name).date("").source(source.clone()).manual("dvx");
     let mut page = Vec::new();
-    let named = man(command.clone().name(name).display_name(name));
+    let named = man(command.clone().name(name).display_name(name), name);
     named.render_title(&mut page)?;
     named.render_name_section(&mut page)?;
-    let used = man(command);
+    let used = man(command.clone(), name);
     used.render_synopsis_section(&mut page)?;
     used.render_description_section(&mut page)?;
     used.render_options_section(&mut page)?;
-    page.extend_from_slice(commands.as_bytes());
-    page.extend_from_slice(more.as_bytes());
+    if name == "dvx" {
+        page.extend_from_slice(summaries(&command).as_bytes());
+    } else {
+        page.extend_from_slice(&details(&command)?);
+    }
+    for section in more {
+        page.extend_from_slice(section.as_bytes());
+    }
     Ok(page)
 }
 
+/// The date would change with every build; the source tells the version.
+fn man(command: Command, title: &str) -> Man {
+    let source = format!("dvx {}", env!("CARGO_PKG_VERSION"));
+    Man::new(command).title(title).date("").source(source).manual("dvx")
+}
+
+fn visible(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set())
+}
+
 /// The subcommands that are for people. Not all have a page of their own, so this is no list of pages.
-fn commands_section(command: &Command) -> String {
-    let visible = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+fn summaries(command: &Command) -> String {
     let entry = |subcommand: &Command| {
         let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
         format!(".TP\n.B {} {}\n{about}\n", command.get_name(), subcommand.get_name())
     };
-    let entries: String = visible.map(entry).collect();
-    if entries.is_empty() { entries } else { format!(".SH COMMANDS\n{entries}") }
+    format!(".SH COMMANDS\n{}", visible(command).map(entry).collect::<String>())
+}
+
+/// What each command of a group does and takes.
+fn details(group: &Command) -> io::Result<Vec<u8>> {
+    let mut section = Vec::new();
+    if group.has_subcommands() {
+        section.extend_from_slice(b".SH COMMANDS\n");
+    }
+    for command in visible(group) {
+        if command.has_subcommands() {
+            for deeper in visible(command) {
+                detail(deeper, &mut section)?;
+            }
+        } else {
+            detail(command, &mut section)?;
+        }
+    }
+    Ok(section)
+}
+
+fn detail(command: &Command, section: &mut Vec<u8>) -> io::Result<()> {
+    let name = command.get_bin_name().unwrap_or(command.get_name()).replace('-', "\\-");
+    section.extend_from_slice(format!(".SS \"{name}\"\n").as_bytes());
+    // Those of every command stand in the group's own section.
+    let own = command.clone().mut_args(|argument| {
+        let is_common = ["output", "help", "version"].contains(&argument.get_id().as_str());
+        argument.hide(is_common)
+    });
+    let man = man(own, command.get_name());
+    let mut text = Vec::new();
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    // Sections of a page of its own are paragraphs here.
+    for line in String::from_utf8_lossy(&text).lines() {
+        match line {
+            ".ie \\n(.g .ds Aq \\(aq" | ".el .ds Aq '" | ".SH OPTIONS" => {}
+            ".SH SYNOPSIS" | ".SH DESCRIPTION" => section.extend_from_slice(b".PP\n"),
+            other => {
+                section.extend_from_slice(other.as_bytes());
+                section.push(b'\n');
+            }
+        }
+    }
+    Ok(())
 }

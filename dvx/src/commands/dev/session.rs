@@ -20,10 +20,11 @@ use super::children::{self, Ending};
 use super::place::Place;
 use super::programs::Programs;
 use super::terminal::Terminal;
-use super::{note, token};
+use super::token;
 use crate::cli::KEEPER;
 use crate::clock::Deadline;
 use crate::failure::Failure;
+use crate::output::note;
 use crate::signals::{Arrival, Signals};
 
 /// How long the keeper may take to clean up before that becomes our task.

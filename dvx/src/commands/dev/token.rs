@@ -59,10 +59,7 @@ fn ask(signals: &Signals) -> Result<Option<Text>, Failure> {
     match prompt::hidden(question, signals) {
         Ok(Answer::Line(line)) if line.is_empty() => Ok(None),
         Ok(Answer::Line(line)) => Ok(Some(line)),
-        Ok(Answer::Signal(signal)) => {
-            let status = u8::try_from(signal as i32).unwrap_or(0).saturating_add(exit::SIGNALLED);
-            Err(Failure::new("no token", format!("interrupted by {}", signal.as_str())).with_exit(status))
-        }
+        Ok(Answer::Signal(signal)) => Err(prompt::interrupted("the token", signal)),
         Err(error) => Err(Failure::io("cannot ask for the token", &error)),
     }
 }
