@@ -1,0 +1,12 @@
+//! What keeps values from whoever reads or edits the database, and tokens from whoever reads it.
+
+mod envelope;
+mod kek;
+mod token;
+
+pub use envelope::{Envelope, Unreadable};
+pub use kek::{Kek, KekError, KekId};
+pub use token::{HashedToken, PlainToken};
+
+pub(crate) use envelope::{Aad, DataKey};
+pub(crate) use kek::derive;

@@ -1,0 +1,175 @@
+//! What can go wrong, by whose fault.
+
+use std::fmt;
+
+use dvx_proto::AgentName;
+use thiserror::Error;
+
+use crate::crypto::KekId;
+use crate::domain::InvalidSelector;
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The caller named something that is not there.
+    #[error("there is no such {0}")]
+    NotFound(Object),
+    /// The caller asked for something that does not go with what is there.
+    #[error("{0}")]
+    Conflict(Conflict),
+    /// The caller gave a selector that is none.
+    #[error("{0}")]
+    Selector(InvalidSelector),
+    /// The configuration: not a database.
+    #[error("not the URL of a database; expected sqlite:///PATH or postgres://…")]
+    Url,
+    /// The configuration: what others could replace.
+    #[error("{path}: {why}")]
+    Place {
+        /// The directory or file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is a database, but `init` has not been run.
+    #[error("the database is empty; run dvx-control init")]
+    NotInitialised,
+    /// The KEK is not the one that the values are encrypted with.
+    #[error("the KEK ({given}) is not the one of this database ({expected})")]
+    KekWrong {
+        /// The one in the file.
+        given: KekId,
+        /// The one in force.
+        expected: KekId,
+    },
+    /// The KEK was replaced, and values are encrypted with another one by now.
+    #[error("the KEK {given} was replaced by {current}; install the new key file")]
+    KekReplaced {
+        /// The one that we have.
+        given: KekId,
+        /// The one in force.
+        current: KekId,
+    },
+    /// Another rekey to another key is under way.
+    #[error("a rekey to another key ({0}) is under way; repeat it with that key")]
+    RekeyUnderWay(KekId),
+    /// Some replicas have not taken over the next KEK.
+    #[error("{0} running replicas have not taken over the new key; repeat the rekey")]
+    ReplicasBehind(u64),
+    /// The schema is newer than this program.
+    #[error(
+        "the database has schema {found}, which this version cannot use (it knows {known}); upgrade dvx-control"
+    )]
+    SchemaTooNew {
+        /// The newest migration that is there.
+        found: i64,
+        /// The newest migration that this program has.
+        known: i64,
+    },
+    /// Ours, or that of whoever edited the database.
+    #[error("the database has something that cannot be: {0}")]
+    Corrupt(&'static str),
+    /// The database does not answer, or not as it should.
+    #[error("the database failed")]
+    Unavailable(#[source] sqlx::Error),
+}
+
+/// What a caller can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// An organisation.
+    Organisation,
+    /// An operator.
+    Operator,
+    /// An enclave.
+    Enclave,
+    /// An agent.
+    Agent,
+    /// A secret.
+    Secret,
+}
+
+/// What is in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Conflict {
+    /// The name.
+    #[error("there is another {0} of this name")]
+    Taken(Object),
+    /// An agent of the same enclave that matches the same peers.
+    #[error(
+        "agent {0} of this enclave matches the same user; give each a unit or a cgroup that the other's excludes"
+    )]
+    Overlap(AgentName),
+    /// Nobody could administer the organisation any more.
+    #[error("this is the last admin of the organisation")]
+    LastAdmin,
+    /// Only `reprovision` brings a revoked agent back.
+    #[error("the agent is revoked; reprovision it")]
+    Revoked,
+    /// The idempotency key came with another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// `init` again.
+    #[error("the organisation is already initialised")]
+    AlreadyInitialised,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Organisation => "organisation",
+            Self::Operator => "operator",
+            Self::Enclave => "enclave",
+            Self::Agent => "agent",
+            Self::Secret => "secret",
+        })
+    }
+}
+
+impl StoreError {
+    /// Whether the same again may succeed: another transaction was in the way.
+    pub fn is_transient(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(error)) = self else { return false };
+        // PostgreSQL: serialization_failure, deadlock_detected. SQLite: SQLITE_BUSY and its extensions.
+        matches!(error.code().as_deref(), Some("40001" | "40P01" | "5" | "261" | "517"))
+    }
+
+    /// Whether it is the operator's of this installation to put right, at the start.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Url
+                | Self::Place { .. }
+                | Self::NotInitialised
+                | Self::KekWrong { .. }
+                | Self::KekReplaced { .. }
+                | Self::SchemaTooNew { .. }
+        )
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<Conflict> for StoreError {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(conflict)
+    }
+}
+
+impl From<InvalidSelector> for StoreError {
+    fn from(invalid: InvalidSelector) -> Self {
+        Self::Selector(invalid)
+    }
+}
+
+/// Turns a violated uniqueness into what it means here.
+pub(super) fn taken(object: Object) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |error| match &error {
+        sqlx::Error::Database(inner) if inner.is_unique_violation() => Conflict::Taken(object).into(),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Dropping what is too old, in batches, by one replica at a time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::row::{Columns, micros, stored};
+use super::{Result, SESSION_TTL, Store};
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Audit events.
+    pub audit: Duration,
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Audit events.
+    pub events: u64,
+    /// Answers to requests that may be repeated.
+    pub answers: u64,
+    /// Changes.
+    pub changes: u64,
+}
+
+/// Answers to requests that may be repeated are kept so long.
+const ANSWERS: Duration = Duration::from_secs(24 * 3600);
+/// So many changes of an organisation are kept; a broker that is further behind takes a snapshot.
+const CHANGES: u64 = 10_000;
+/// A replica that says nothing for so long is forgotten.
+const REPLICAS: Duration = Duration::from_secs(60);
+/// Long enough for a run; after it another replica may try.
+const LEASE: Duration = Duration::from_secs(300);
+const BATCH: i64 = 1000;
+
+impl Store {
+    /// Drops what is too old. Does nothing where another replica is at it.
+    pub async fn prune(&self, retention: Retention, now: Timestamp) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        if !self.lease("prune", LEASE, now).await? {
+            return Ok(pruned);
+        }
+        pruned.events = self
+            .delete_in_batches(
+                "DELETE FROM audit_events WHERE (org_id, number) IN \
+                 (SELECT org_id, number FROM audit_events WHERE time < $1 ORDER BY time LIMIT $2)",
+                before(now, retention.audit),
+            )
+            .await?;
+        pruned.answers = self
+            .delete_in_batches(
+                "DELETE FROM idempotency WHERE (org_id, actor, key) IN \
+                 (SELECT org_id, actor, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+                before(now, ANSWERS),
+            )
+            .await?;
+        pruned.changes = self.prune_changes().await?;
+        for (sql, age) in [
+            ("DELETE FROM sessions WHERE seen_at < $1", SESSION_TTL),
+            ("DELETE FROM replicas WHERE seen_at < $1", REPLICAS),
+        ] {
+            let mut write = self.write().await?;
+            sqlx::query(sql).bind(before(now, age)).execute(write.connection()).await?;
+            write.commit().await?;
+        }
+        self.release("prune").await?;
+        Ok(pruned)
+    }
+
+    async fn delete_in_batches(&self, sql: &'static str, before: i64) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            let mut write = self.write().await?;
+            let batch = sqlx::query(sql).bind(before).bind(BATCH).execute(write.connection()).await?;
+            write.commit().await?;
+            deleted += batch.rows_affected();
+            if batch.rows_affected() < BATCH.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn prune_changes(&self) -> Result<u64> {
+        let mut deleted = 0;
+        for organisation in self.organisations().await? {
+            let Some(through) = organisation.revision.0.checked_sub(CHANGES).filter(|through| *through > 0)
+            else {
+                continue;
+            };
+            let mut write = self.write().await?;
+            let row = sqlx::query(
+                "UPDATE organisations SET pruned = $2 WHERE id = $1 AND pruned < $2 RETURNING pruned",
+            )
+            .bind(organisation.id.as_str())
+            .bind(stored(through))
+            .fetch_optional(write.connection())
+            .await?;
+            if row.map(|row| row.number("pruned")).transpose()?.is_some() {
+                let gone = sqlx::query("DELETE FROM changes WHERE org_id = $1 AND revision <= $2")
+                    .bind(organisation.id.as_str())
+                    .bind(stored(through))
+                    .execute(write.connection())
+                    .await?;
+                deleted += gone.rows_affected();
+            }
+            write.commit().await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Takes work that one replica at a time does; false where another one has it.
+    pub async fn lease(&self, name: &str, time: Duration, now: Timestamp) -> Result<bool> {
+        let mut write = self.write().await?;
+        let taken = sqlx::query(
+            "INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE SET \
+             holder = excluded.holder, until = excluded.until WHERE leases.until < $4 OR leases.holder = $2",
+        )
+        .bind(name)
+        .bind(self.replica().as_str())
+        .bind(micros(now).saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+        .bind(micros(now))
+        .execute(write.connection())
+        .await?;
+        write.commit().await?;
+        Ok(taken.rows_affected() > 0)
+    }
+
+    /// Gives work back.
+    pub async fn release(&self, name: &str) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
+            .bind(name)
+            .bind(self.replica().as_str())
+            .execute(write.connection())
+            .await?;
+        write.commit().await
+    }
+}
+
+fn before(now: Timestamp, age: Duration) -> i64 {
+    micros(now).saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,63 @@
+//! The processes on one database, and which KEKs they hold.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::row::{Columns, micros};
+use super::transaction::only_number;
+use super::{Result, Store};
+use crate::crypto::KekId;
+
+/// A replica that says nothing for so long is dead.
+const DEAD: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// To be called each second: says that this process is alive and takes over KEKs that are new. An error other
+    /// than [`Unavailable`](super::StoreError::Unavailable) means that this process cannot go on: its KEK was
+    /// replaced while it did not look.
+    pub async fn heartbeat(&self, now: Timestamp) -> Result<()> {
+        let rows =
+            sqlx::query("SELECT id FROM keks WHERE state <> 'retired'").fetch_all(&self.0.reader).await?;
+        let ids = rows.iter().map(|row| Ok(KekId::from(row.text("id")?))).collect::<Result<Vec<_>>>()?;
+        let held = self.0.keyring.held();
+        if ids.len() != held.len() || ids.iter().any(|id| held.iter().all(|kek| kek.id() != id)) {
+            self.load_keys().await?;
+        }
+        let held = self.0.keyring.held();
+        let keks = held.iter().map(|kek| kek.id().as_str()).collect::<Vec<_>>().join(" ");
+        let mut write = self.write().await?;
+        sqlx::query(
+            "INSERT INTO replicas (id, seen_at, keks) VALUES ($1, $2, $3) \
+             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, keks = excluded.keks",
+        )
+        .bind(self.replica().as_str())
+        .bind(micros(now))
+        .bind(keks)
+        .execute(write.connection())
+        .await?;
+        write.commit().await
+    }
+
+    /// Says that this process ends.
+    pub async fn sign_off(&self) -> Result<()> {
+        let mut write = self.write().await?;
+        for sql in ["DELETE FROM sessions WHERE replica = $1", "DELETE FROM replicas WHERE id = $1"] {
+            sqlx::query(sql).bind(self.replica().as_str()).execute(write.connection()).await?;
+        }
+        write.commit().await
+    }
+
+    /// How many other processes are alive and do not hold this KEK.
+    pub(super) async fn replicas_without(&self, kek: &KekId, now: Timestamp) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) FROM replicas WHERE id <> $1 AND seen_at > $2 AND keks NOT LIKE '%' || $3 || '%'",
+        )
+        .bind(self.replica().as_str())
+        .bind(micros(now).saturating_sub(i64::try_from(DEAD.as_micros()).unwrap_or(i64::MAX)))
+        .bind(kek.as_str())
+        .fetch_one(&self.0.reader)
+        .await?;
+        only_number(&row)
+    }
+}

@@ -1,0 +1,132 @@
+//! Brokers that are connected, and what they have confirmed.
+
+use std::time::Duration;
+
+use dvx_proto::enclave::HEARTBEAT_SECONDS;
+use jiff::Timestamp;
+use sqlx::Any;
+use sqlx::query::Query;
+
+use super::row::{assembled, micros, placeholders, stored};
+use super::{Announcement, Result, Store};
+use crate::domain::{AckRecord, EnclaveId, OrgId, SessionId, SessionRecord};
+
+/// A session of which nothing was heard for so long is over, whatever became of the process that had it.
+pub const SESSION_TTL: Duration = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+
+/// Rows of one statement: each has some parameters, and SQLite takes 32,766.
+const BATCH: usize = 1000;
+
+impl Store {
+    /// Notes that brokers are connected to this process, or still are. A session that is new has confirmed nothing.
+    pub async fn touch_sessions(&self, sessions: &[SessionRecord], now: Timestamp) -> Result<()> {
+        for batch in sessions.chunks(BATCH) {
+            let mut write = self.write().await?;
+            let values = placeholders(batch.len(), 4);
+            let sql = format!(
+                "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
+                 UPDATE enclaves SET seen_at = v.seen_at, max_stale = v.max_stale FROM v \
+                 WHERE enclaves.id = v.enclave_id"
+            );
+            bind_sessions(&sql, batch, now).execute(write.connection()).await?;
+            // An enclave that was deleted has no sessions any more.
+            let sql = format!(
+                "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
+                 INSERT INTO sessions (enclave_id, id, replica, connected_at, seen_at, max_stale) \
+                 SELECT v.enclave_id, v.id, ${replica}, v.seen_at, v.seen_at, v.max_stale FROM v \
+                 JOIN enclaves e ON e.id = v.enclave_id WHERE TRUE \
+                 ON CONFLICT (enclave_id, id) DO UPDATE SET seen_at = excluded.seen_at, \
+                 replica = excluded.replica, max_stale = excluded.max_stale",
+                replica = batch.len() * 4 + 1
+            );
+            bind_sessions(&sql, batch, now).bind(self.replica().as_str()).execute(write.connection()).await?;
+            write.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a broker has gone.
+    pub async fn end_session(&self, enclave: &EnclaveId, session: &SessionId, now: Timestamp) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE enclaves SET seen_at = $2 WHERE id = $1")
+            .bind(enclave.as_str())
+            .bind(micros(now))
+            .execute(write.connection())
+            .await?;
+        sqlx::query("DELETE FROM sessions WHERE enclave_id = $1 AND id = $2")
+            .bind(enclave.as_str())
+            .bind(session.as_str())
+            .execute(write.connection())
+            .await?;
+        write.commit().await
+    }
+
+    /// Ends what an earlier process of this name left behind, as at the start of the only process on SQLite.
+    pub async fn end_sessions_of_others(&self) -> Result<u64> {
+        let mut write = self.write().await?;
+        let ended = sqlx::query("DELETE FROM sessions WHERE replica NOT IN (SELECT id FROM replicas)")
+            .execute(write.connection())
+            .await?;
+        write.commit().await?;
+        Ok(ended.rows_affected())
+    }
+
+    /// Notes what brokers have confirmed: one record for each session, the newest. All of one organisation.
+    pub async fn record_acks(&self, org: &OrgId, acks: &[AckRecord]) -> Result<()> {
+        for batch in acks.chunks(BATCH) {
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                match self.record_batch(org, batch).await {
+                    Err(error) if error.is_transient() && attempt < 5 => {}
+                    done => break done?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_batch(&self, org: &OrgId, batch: &[AckRecord]) -> Result<()> {
+        let mut write = self.write().await?;
+        let values = placeholders(batch.len(), 5);
+        for update in [
+            "UPDATE enclaves SET acked_revision = v.revision, acked_at = v.time, seen_at = v.time, \
+             degraded = v.degraded FROM v WHERE enclaves.id = v.enclave_id",
+            "UPDATE sessions SET acked_revision = v.revision, seen_at = v.time FROM v \
+             WHERE sessions.enclave_id = v.enclave_id AND sessions.id = v.session",
+        ] {
+            let sql = format!(
+                "WITH v (enclave_id, session, revision, time, degraded) AS (VALUES {values}) {update}"
+            );
+            let mut statement = sqlx::query(assembled(sql)).persistent(false);
+            for ack in batch {
+                let degraded = serde_json::to_string(&ack.degraded).unwrap_or_else(|_| "[]".to_owned());
+                statement = statement
+                    .bind(ack.enclave.as_str().to_owned())
+                    .bind(ack.session.as_str().to_owned())
+                    .bind(stored(ack.revision.0))
+                    .bind(micros(ack.time))
+                    .bind(degraded);
+            }
+            statement.execute(write.connection()).await?;
+        }
+        write.announce(Announcement::Acks(org.clone()));
+        write.commit().await
+    }
+}
+
+fn bind_sessions<'q>(
+    sql: &str,
+    batch: &[SessionRecord],
+    now: Timestamp,
+) -> Query<'q, Any, <Any as sqlx::Database>::Arguments> {
+    let mut statement = sqlx::query(assembled(sql.to_owned())).persistent(false);
+    for session in batch {
+        statement = statement
+            .bind(session.enclave.as_str().to_owned())
+            .bind(session.session.as_str().to_owned())
+            .bind(micros(now))
+            .bind(stored(session.max_stale.as_secs()));
+    }
+    statement
+}
