@@ -17,6 +17,12 @@ pub struct InvalidName {
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $expected:literal, $first:expr, $rest:expr, $max:literal) => {
+        name!($(#[$doc])* $name, $kind, $expected, $expected, $first, $rest, $max);
+    };
+    (
+        $(#[$doc:meta])* $name:ident, $kind:literal, $expected:literal, $pattern:literal,
+        $first:expr, $rest:expr, $max:literal
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -79,6 +85,16 @@ macro_rules! name {
                 f.write_str(&self.0)
             }
         }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                crate::schema::text().pattern(Some(concat!("^", $pattern, "$"))).into()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
     };
 }
 
@@ -107,6 +123,7 @@ name!(
     UnixUser,
     "a Unix user",
     "a user's name or number, such as \"agent1\" or \"1001\"",
+    "[A-Za-z0-9_][A-Za-z0-9._$-]{0,31}",
     |byte| byte.is_ascii_alphanumeric() || byte == b'_',
     |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'$'),
     32

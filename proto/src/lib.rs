@@ -10,6 +10,8 @@ mod fingerprint;
 mod ids;
 mod origin;
 mod problem;
+#[cfg(feature = "openapi")]
+mod schema;
 mod secret;
 
 pub mod agent;

@@ -109,7 +109,6 @@ pub struct Overview {
 #[serde(deny_unknown_fields)]
 pub struct CreateOperator {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: OperatorName,
     /// What it may do.
     pub role: Role,
@@ -120,7 +119,6 @@ pub struct CreateOperator {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedOperator {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: OperatorName,
     /// What it may do.
     pub role: Role,
@@ -135,7 +133,6 @@ pub struct CreatedOperator {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Operator {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: OperatorName,
     /// What it may do.
     pub role: Role,
@@ -150,7 +147,6 @@ pub struct Operator {
 #[serde(deny_unknown_fields)]
 pub struct CreateEnclave {
     /// Its name; the broker's configuration has the same.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: EnclaveName,
 }
 
@@ -159,7 +155,6 @@ pub struct CreateEnclave {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedEnclave {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: EnclaveName,
     /// What its broker authenticates with.
     #[serde(serialize_with = "exposed")]
@@ -172,7 +167,6 @@ pub struct CreatedEnclave {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enclave {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: EnclaveName,
     /// Since when there is one.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
@@ -199,13 +193,10 @@ pub struct Enclave {
 #[serde(deny_unknown_fields)]
 pub struct CreateAgent {
     /// Its name, unlike that of every other agent of the organisation.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: AgentName,
     /// Where it runs.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub enclave: EnclaveName,
     /// The Unix user, by name or number, under which it runs there.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub unix_user: UnixUser,
     /// Selectors that must match as well.
     #[serde(default, flatten)]
@@ -237,13 +228,10 @@ pub struct Agent {
     /// Unlike that of every agent there ever was.
     pub id: String,
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: AgentName,
     /// Where it runs.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub enclave: EnclaveName,
     /// Under which user.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub unix_user: UnixUser,
     /// What else must match.
     #[serde(flatten)]
@@ -251,7 +239,6 @@ pub struct Agent {
     /// The user on whose behalf it acts.
     pub acts_as: Option<String>,
     /// Whether it is served.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: AgentState,
     /// Why it is not, as an operator put it.
     pub reason: Option<String>,
@@ -273,6 +260,7 @@ pub struct Agent {
 #[serde(deny_unknown_fields)]
 pub struct Reason {
     /// For the audit log and for whoever finds the agent refused: 1 to [`MAX_REASON_BYTES`] bytes of text.
+    #[cfg_attr(feature = "openapi", schema(pattern = r"^[!-~]([ -~]{0,998}[!-~])?$"))]
     pub reason: String,
 }
 
@@ -287,9 +275,9 @@ pub const MAX_REASON_BYTES: usize = 1000;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetSecret {
-    /// At most [`MAX_SECRET_BYTES`](crate::limits::MAX_SECRET_BYTES) of UTF-8.
+    /// At most 64 KiB of UTF-8.
     #[serde(serialize_with = "exposed")]
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, max_length = 65536, write_only))]
     pub value: Secret,
     /// Whether agents get the value by name.
     #[serde(default = "accessible")]
@@ -299,11 +287,9 @@ pub struct SetSecret {
     pub display_name: Option<String>,
     /// What kind of identity that is; `pat` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub auth_type: Option<AuthType>,
     /// Where the token may be sent; the provider's public instance unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub instance_url: Option<RemoteUrl>,
     /// When the token ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,7 +306,6 @@ const fn accessible() -> bool {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SecretInfo {
     /// Its name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: SecretName,
     /// Whose it is.
     pub scope: Scope,
@@ -336,11 +321,9 @@ pub struct SecretInfo {
     pub display_name: Option<String>,
     /// What kind of identity that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub auth_type: Option<AuthType>,
     /// Where the token may be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub instance_url: Option<RemoteUrl>,
     /// When the token ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -376,15 +359,12 @@ pub struct Integration {
     /// Unlike that of every integration there ever was.
     pub id: String,
     /// The provider.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub provider: ProviderName,
     /// Who the agent is there.
     pub display_name: String,
     /// What kind of identity that is.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub auth_type: AuthType,
     /// Where.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub instance_url: Option<RemoteUrl>,
     /// When its token ends.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
@@ -425,7 +405,6 @@ pub struct Delivery {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MissingDelivery {
     /// The enclave.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub enclave: EnclaveName,
     /// Whether its broker is connected.
     pub connected: bool,

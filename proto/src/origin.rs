@@ -182,6 +182,19 @@ fn is_plain_path(path: &str) -> bool {
         && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for RemoteUrl {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        const AUTHORITY: &str = "https://[a-z0-9]+([.-][a-z0-9]+)*";
+        const LOOPBACK: &str = "http://(localhost|127[.]0[.]0[.]1)";
+        const REST: &str = "(:[1-9][0-9]{0,3})?(/[a-z0-9]+)*";
+        crate::schema::text().pattern(Some(format!("^({AUTHORITY}|{LOOPBACK}){REST}$"))).into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for RemoteUrl {}
+
 impl FromStr for RemoteUrl {
     type Err = InvalidUrl;
 

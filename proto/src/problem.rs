@@ -41,10 +41,10 @@ macro_rules! codes {
 }
 
 codes! {
-    /// No agent token on a transport that needs one.
-    TokenMissing = "token-missing", 401, "An agent token is required";
-    /// An agent token that is malformed, expired, or of another key or enclave.
-    TokenInvalid = "token-invalid", 401, "The agent token is not valid";
+    /// No token where one is needed.
+    TokenMissing = "token-missing", 401, "A token is required";
+    /// A token that is malformed, expired, deleted, or of another key or enclave.
+    TokenInvalid = "token-invalid", 401, "The token is not valid";
     /// The kernel names a peer that is nobody's agent.
     PeerUnknown = "peer-unknown", 403, "The caller is not a known agent";
     /// The connection and the token name different agents.
@@ -105,18 +105,23 @@ impl fmt::Display for Code {
 
 /// A problem document. Unknown members are ignored when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `urn:dvx:problem:<code>`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub urn: Cow<'static, str>,
     /// The same for every occurrence of a code.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub title: Cow<'static, str>,
     /// The HTTP status.
     pub status: u16,
     /// This occurrence, for the person who reads it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub detail: Cow<'static, str>,
     /// What that person can do, where there is something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub hint: Option<Cow<'static, str>>,
 }
 
