@@ -1,0 +1,4 @@
+//! What can be asked of the control plane.
+
+pub(crate) mod enclave;
+pub(crate) mod operator;

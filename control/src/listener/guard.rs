@@ -1,0 +1,134 @@
+//! The stream under an HTTP connection: it keeps track of what the connection is waiting for, and it puts a
+//! problem document in the place of the bodiless errors that hyper answers with by itself.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use dvx_proto::Code;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::progress::{Phase, Progress};
+use crate::clock;
+use crate::http::error::parser_error;
+
+/// A stream that keeps [`Progress`].
+pub(crate) struct Guarded<S> {
+    inner: S,
+    progress: Arc<Progress>,
+    /// What is left to be written of our own text in place of hyper's error.
+    substitute: Option<Bytes>,
+}
+
+impl<S> Guarded<S> {
+    pub(crate) fn new(inner: S, progress: Arc<Progress>) -> Self {
+        Self { inner, progress, substitute: None }
+    }
+
+    /// hyper writes without a handler having been asked only when it could not parse a request.
+    fn is_parser_error(&self) -> bool {
+        matches!(self.progress.phase(), Phase::Idle | Phase::Head)
+    }
+
+    /// Whether a write came through is told to whoever waits for the client.
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() {
+            self.progress.block(clock::monotonic());
+        } else {
+            self.progress.unblock();
+        }
+        written
+    }
+
+    fn replace(&mut self, written: &[u8]) {
+        if self.substitute.is_none() {
+            let too_large = written.starts_with(b"HTTP/1.1 431") || written.starts_with(b"HTTP/1.1 414");
+            let code = if too_large { Code::HeadersTooLarge } else { Code::BadRequest };
+            self.substitute = Some(parser_error(code));
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Answers a request that was not HTTP/1.1 at all. hyper says nothing where it takes the bytes for HTTP/2.
+    pub(super) async fn refuse(mut self) {
+        if self.substitute.is_none() && self.is_parser_error() {
+            self.replace(&[]);
+        }
+        if let Err(error) = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await {
+            tracing::debug!(%error, "a client left before it was told that its request is malformed");
+        }
+    }
+
+    fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(rest) = &mut self.substitute else { return Poll::Ready(Ok(())) };
+        while !rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => rest.advance(count),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if buf.filled().len() > before && self.progress.phase() == Phase::Idle {
+            self.progress.enter(Phase::Head, clock::monotonic());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_parser_error() {
+            self.replace(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_parser_error() {
+            self.replace(bufs.first().map_or(&[], |first| first));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_substitute(cx))?;
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        ready!(self.noted(flushed))?;
+        if self.progress.phase() == Phase::Answer {
+            self.progress.enter(Phase::Idle, clock::monotonic());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_substitute(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
