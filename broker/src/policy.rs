@@ -8,7 +8,5 @@ mod rules;
 mod selector;
 
 pub(crate) use decision::{Decision, Denial, Situation, Subject, decide};
-#[cfg(test)]
-pub(crate) use rules::NoMatch;
-pub(crate) use rules::{AgentRule, RuleError, Rules};
+pub(crate) use rules::{AgentRule, NoMatch, RuleError, Rules};
 pub(crate) use selector::{CgroupPath, UnitName};

@@ -22,11 +22,13 @@ pub(crate) struct AgentRule {
 }
 
 /// Rules of which at most one matches any peer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// Those of one user lie together.
     rules: Box<[AgentRule]>,
     by_uid: HashMap<u32, Range<usize>>,
+    /// Nobody has said yet which agents there are.
+    awaited: bool,
 }
 
 /// Why rules cannot be in force together.
@@ -46,6 +48,8 @@ pub(crate) enum RuleError {
 /// Why a peer is nobody's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum NoMatch {
+    #[error("the upstream has not said yet which agents there are")]
+    Awaited,
     #[error("no agent has this uid")]
     Uid,
     #[error("uid 0 in another pid namespace is not this machine's root")]
@@ -77,11 +81,45 @@ impl Rules {
         for (index, rule) in rules.iter().enumerate() {
             by_uid.entry(rule.uid).or_insert(index..index).end = index + 1;
         }
-        Ok(Self { rules: rules.into(), by_uid })
+        Ok(Self { rules: rules.into(), by_uid, awaited: false })
+    }
+
+    /// Rules that are still to come. Nobody is an agent until then, and nobody is none.
+    pub(crate) fn awaited() -> Self {
+        Self { awaited: true, ..Self::default() }
+    }
+
+    /// Puts into force what can be in force together: of two rules that are in each other's way the earlier one.
+    pub(crate) fn admit(candidates: Vec<AgentRule>) -> (Self, Vec<RuleError>) {
+        let mut errors = Vec::new();
+        let mut by_uid: HashMap<u32, Vec<AgentRule>> = HashMap::new();
+        let mut names = HashSet::new();
+        for rule in candidates {
+            let admitted = by_uid.entry(rule.uid).or_default();
+            match obstacle(&rule, admitted, &names) {
+                Some(error) => errors.push(error),
+                None => {
+                    names.insert(rule.name.clone());
+                    admitted.push(rule);
+                }
+            }
+        }
+        let rules = by_uid.into_values().flatten().collect();
+        // Nothing is in the way of these any more.
+        (Self::new(rules).unwrap_or_default(), errors)
+    }
+
+    /// The rules that are the same in both.
+    pub(crate) fn common(&self, other: &Self) -> Self {
+        let same = self.rules.iter().filter(|rule| other.contains(rule));
+        Self::new(same.cloned().collect()).unwrap_or_default()
     }
 
     /// The one agent that a peer is.
     pub(crate) fn agent_for(&self, facts: &PeerFacts) -> Result<&AgentRule, NoMatch> {
+        if self.awaited {
+            return Err(NoMatch::Awaited);
+        }
         let rules = self.of_uid(facts.uid);
         if rules.is_empty() || facts.uid == OVERFLOW_UID {
             return Err(NoMatch::Uid);
@@ -103,9 +141,9 @@ impl Rules {
         Err(refusal)
     }
 
-    /// Whether any rule is about this user. Peers of other users need no more looking into.
+    /// Whether any rule is, or may still be, about this user. Peers of other users need no more looking into.
     pub(crate) fn mentions(&self, uid: u32) -> bool {
-        self.by_uid.contains_key(&uid)
+        self.awaited || self.by_uid.contains_key(&uid)
     }
 
     /// Whether [`agent_for`](Self::agent_for) can only say yes after a look at the peer's processes
@@ -115,6 +153,11 @@ impl Rules {
             Transport::Unix => false,
             Transport::Tcp => self.of_uid(facts.uid).iter().any(|rule| rule.gid.is_some() || rule.uid == 0),
         }
+    }
+
+    /// Whether exactly this rule is one of them.
+    pub(crate) fn contains(&self, rule: &AgentRule) -> bool {
+        self.of_uid(rule.uid).contains(rule)
     }
 
     /// Every rule.
@@ -162,6 +205,19 @@ impl AgentRule {
 
 fn both<A, B>(a: &Option<A>, b: &Option<B>, exclude: impl Fn(&A, &B) -> bool) -> bool {
     a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| exclude(a, b))
+}
+
+/// What keeps a rule from being in force beside those of the same user, and those of these names.
+fn obstacle(rule: &AgentRule, beside: &[AgentRule], names: &HashSet<AgentName>) -> Option<RuleError> {
+    let name = || rule.name.clone();
+    if names.contains(&rule.name) {
+        return Some(RuleError::Duplicate { name: name() });
+    }
+    if matches!(rule.uid, OVERFLOW_UID | u32::MAX) {
+        return Some(RuleError::Nobody { name: name(), uid: rule.uid });
+    }
+    let first = beside.iter().find(|other| !rule.excludes(other))?;
+    Some(RuleError::Overlap { first: first.name.clone(), second: name(), uid: rule.uid })
 }
 
 /// All that keeps rules from being in force together. They are sorted by user.

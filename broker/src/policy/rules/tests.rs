@@ -179,3 +179,41 @@ fn the_owner_of_a_tcp_peer_is_asked_for_groups_and_for_root_alone() {
     root.transport = Transport::Tcp;
     assert!(!Rules::default().needs_owner(&root));
 }
+
+#[test]
+fn of_rules_in_each_others_way_the_earlier_one_is_admitted() {
+    let candidates = [
+        "a 1001",
+        "b 1001 unit=b.service",
+        "c 1002 unit=c.service",
+        "d 1002 unit=d.service",
+        "e 65534",
+        "a 1003",
+        "f 1001",
+    ];
+    let (admitted, errors) = Rules::admit(candidates.map(rule).into());
+    let mut names: Vec<_> = admitted.iter().map(|rule| rule.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "c", "d"]);
+    let refused = |error: &RuleError| match error {
+        RuleError::Overlap { second, .. } => second.to_string(),
+        RuleError::Duplicate { name } | RuleError::Nobody { name, .. } => name.to_string(),
+    };
+    assert_eq!(errors.iter().map(refused).collect::<Vec<_>>(), ["b", "e", "a", "f"]);
+}
+
+#[test]
+fn only_what_is_the_same_before_and_after_is_in_force_in_between() {
+    let before = rules(&["a 1001", "b 1002", "c 1003"]);
+    let after = rules(&["a 1002", "b 1001", "c 1003", "d 1004"]);
+    let common = before.common(&after);
+    assert_eq!(common.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
+fn nobody_is_turned_away_for_good_before_the_agents_are_known() {
+    let awaited = Rules::awaited();
+    assert_eq!(awaited.agent_for(&facts("1001")).err(), Some(NoMatch::Awaited));
+    assert!(awaited.mentions(1001), "all that a rule may ask is looked up");
+    assert!(!rules(&["a 1002"]).mentions(1001));
+}
