@@ -5,6 +5,7 @@
 //! [`verify`] seeing it. Two things it cannot see: that lines are missing at the very end, and a change of the
 //! last line, since nothing follows that vouches for it. Lines that have been copied elsewhere do.
 
+mod feed;
 mod file;
 mod line;
 mod tail;
@@ -12,13 +13,14 @@ pub(crate) mod verify;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dvx_proto::agent::Transport;
 use dvx_proto::{EnclaveName, Fingerprint};
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub(crate) use self::feed::{Batch, Feed, Known, Most, Reader};
 use crate::causes::causes;
 use crate::config::AuditSink;
 use file::LogFile;
@@ -152,6 +154,8 @@ struct State {
     chain: Chain,
     /// Why the last line could not be written.
     failure: Option<String>,
+    /// Who copies the lines, if anybody does.
+    feed: Option<Arc<Feed>>,
 }
 
 enum Sink {
@@ -173,12 +177,22 @@ impl Audit {
                 Sink::File(file)
             }
         };
-        Ok(Self { state: Mutex::new(State { sink, chain, failure: None }) })
+        Ok(Self { state: Mutex::new(State { sink, chain, failure: None, feed: None }) })
+    }
+
+    /// Tells of every line from now on.
+    pub(crate) fn feed(&self) -> Arc<Feed> {
+        let State { sink, chain, feed, .. } = &mut *self.state();
+        let new = || match sink {
+            Sink::File(file) => Feed::of_file(file.path(), chain.enclave()),
+            Sink::Stderr => Feed::in_memory(),
+        };
+        Arc::clone(feed.get_or_insert_with(new))
     }
 
     /// Writes one line. After an error nothing may be served; the chain is as if the event had not been.
     pub(crate) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let State { sink, chain, failure } = &mut *self.state();
+        let State { sink, chain, failure, feed } = &mut *self.state();
         let line = chain.render(event);
         let written = match sink {
             Sink::File(file) => file.append(line),
@@ -188,6 +202,9 @@ impl Audit {
             Ok(()) => {
                 chain.advance();
                 *failure = None;
+                if let Some(feed) = feed {
+                    feed.written(chain);
+                }
             }
             Err(error) => *failure = Some(causes(error)),
         }
@@ -214,7 +231,7 @@ impl Audit {
 
     /// Why nothing can be recorded, where that is so. A file that was deleted is made anew first.
     pub(crate) fn health(&self) -> Option<String> {
-        let State { sink, chain, failure } = &mut *self.state();
+        let State { sink, chain, failure, .. } = &mut *self.state();
         if let Sink::File(file) = sink
             && file.is_deleted()
             && let Err(error) = file.reopen(chain.head())

@@ -40,6 +40,15 @@ impl Chain {
         self.prev = end.head;
     }
 
+    pub(super) fn enclave(&self) -> &EnclaveName {
+        &self.enclave
+    }
+
+    /// The last line that was written, with its newline, and its number.
+    pub(super) fn last(&self) -> (u64, &[u8]) {
+        (self.seq.saturating_sub(1), &self.line)
+    }
+
     /// The hash of the last line that was written.
     pub(super) fn head(&self) -> &Head {
         &self.prev
