@@ -32,7 +32,7 @@ pub(crate) use self::caller::Peer;
 use self::problem::Refusal;
 pub(crate) use self::rates::{Rates, Refusals};
 use self::record::{Record, RequestIds, Served};
-use self::rejections::Rejections;
+pub(crate) use self::rejections::Rejections;
 use crate::audit::Audit;
 use crate::clock::{self, Monotonic, Now};
 use crate::identity::Issuer;
@@ -44,23 +44,36 @@ use crate::upstream::Upstream;
 /// When a client may try again while the upstream is not there: it is looked at more than once a second.
 const UPSTREAM_RETRY: Duration = Duration::from_secs(5);
 
-/// What a reload can change.
+/// What a reload, or an upstream that knows the agents, can change.
 pub(crate) struct Settings {
     pub(crate) rules: Arc<Rules>,
     pub(crate) rates: Rates,
     pub(crate) max_stale: Duration,
 }
 
+impl Settings {
+    /// The same with other rules.
+    #[must_use]
+    pub(crate) fn with_rules(&self, rules: &Arc<Rules>) -> Self {
+        let names = rules.iter().map(|rule| &rule.name);
+        Self {
+            rates: Rates::new(self.rates.per_second(), names, Some(&self.rates)),
+            rules: Arc::clone(rules),
+            max_stale: self.max_stale,
+        }
+    }
+}
+
 /// All that requests are answered from.
 pub(crate) struct Api {
     pub(crate) enclave: EnclaveName,
-    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) upstream: Upstream,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
-    rejections: Rejections,
+    rejections: Arc<Rejections>,
     strangers: Refusals,
     request_ids: RequestIds,
     discovery: Bytes,
@@ -69,7 +82,8 @@ pub(crate) struct Api {
 /// The parts from which an [`Api`] is made.
 pub(crate) struct Parts {
     pub(crate) enclave: EnclaveName,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
+    pub(crate) rejections: Arc<Rejections>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) upstream: Upstream,
     pub(crate) issuer: Arc<Issuer>,
@@ -94,13 +108,13 @@ impl Api {
         Self {
             discovery: identity::discovery(parts.transports),
             enclave: parts.enclave,
-            settings: ArcSwap::from_pointee(parts.settings),
+            settings: parts.settings,
             keyring: parts.keyring,
             upstream: parts.upstream,
             issuer: parts.issuer,
             audit: parts.audit,
             metrics: parts.metrics,
-            rejections: Rejections::default(),
+            rejections: parts.rejections,
             strangers: Refusals::new(),
             request_ids: RequestIds::new(),
         }
@@ -109,7 +123,7 @@ impl Api {
     /// Answers one request.
     pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Answer {
         let route = Route::at(request.uri().path());
-        let settings = self.settings.load_full();
+        let (settings, view) = self.in_force();
         let mut record = Record::new(&self.request_ids, request.uri().path(), route.as_ref(), now);
         let result = match self.check(peer, &request) {
             Err(refusal) => Err(refusal),
@@ -117,9 +131,24 @@ impl Api {
                 Ok(()) => return rendered(self.discovery.clone()),
                 Err(refusal) => Err(refusal),
             },
-            Ok(()) => self.decide(peer, &settings, route.as_ref(), request, &mut record).await,
+            Ok(()) => self.decide(peer, &settings, view, route.as_ref(), request, &mut record).await,
         };
         self.finish(peer, &settings, &record, result)
+    }
+
+    /// The rules and what is held under them. An upstream that changes both takes the rules that will not hold
+    /// any more out of force first, then changes what is held, then puts the new rules into force. So two looks
+    /// at the same settings with what is held in between are one look.
+    fn in_force(&self) -> (Arc<Settings>, Arc<View>) {
+        let mut settings = self.settings.load_full();
+        loop {
+            let view = Arc::clone(&self.keyring.load());
+            let after = self.settings.load_full();
+            if Arc::ptr_eq(&settings, &after) {
+                return (settings, view);
+            }
+            settings = after;
+        }
     }
 
     /// A request that could not even be parsed; the parser has answered it.
@@ -158,6 +187,7 @@ impl Api {
         &self,
         peer: &Peer,
         settings: &'a Settings,
+        view: Arc<View>,
         route: Option<&Route>,
         request: Request<Incoming>,
         record: &mut Record<'a>,
@@ -169,7 +199,6 @@ impl Api {
         }
         let route = route.ok_or_else(Refusal::not_found)?;
         allow(route, &request)?;
-        let view = Arc::clone(&self.keyring.load());
         let mut context = Context { api: self, settings, agent, peer, route, view, now: record.now };
         // What waits for a body is boxed, so that the rest need not move its state around.
         let result = match route {
@@ -236,9 +265,7 @@ impl Context<'_> {
             Code::CredentialExpired => Refusal::new(denial.code, "the credential has expired or is about to")
                 .with_hint("ask the operator of this enclave to renew it"),
             Code::AgentIsolated | Code::AgentRevoked => self.out_of_service(denial.code),
-            Code::UpstreamUnavailable => Refusal::new(denial.code, "the upstream's secrets are not current")
-                .with_retry_after(UPSTREAM_RETRY)
-                .with_hint("the operator of this enclave sees the cause in `dvx-broker status`"),
+            Code::UpstreamUnavailable => upstream_unavailable(),
             Code::ForbiddenTransport => {
                 Refusal::new(denial.code, "agent tokens are given out on the Unix socket only")
             }
@@ -264,6 +291,12 @@ fn allow(route: &Route, request: &Request<Incoming>) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(Code::MethodNotAllowed, format!("this path takes {method} only")).with_allow(method))
+}
+
+fn upstream_unavailable() -> Refusal {
+    Refusal::new(Code::UpstreamUnavailable, "the upstream's secrets are not current")
+        .with_retry_after(UPSTREAM_RETRY)
+        .with_hint("the operator of this enclave sees the cause in `dvx-broker status`")
 }
 
 fn rate_limited(wait: Duration) -> Refusal {

@@ -162,14 +162,15 @@ fn check(path: &Path) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let kind = match config.upstream {
-        UpstreamConfig::Directory { .. } => "directory",
+    let agents = match config.upstream {
+        UpstreamConfig::Directory { .. } => config.agents.len().to_string(),
+        UpstreamConfig::Control(_) => "from there".to_owned(),
     };
+    let kind = config.upstream.kind();
     print(&format!(
-        "{}: ok (enclave {}, upstream {kind}, agents: {})\n",
+        "{}: ok (enclave {}, upstream {kind}, agents: {agents})\n",
         path.display(),
         config.enclave,
-        config.agents.len()
     ))
 }
 

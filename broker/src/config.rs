@@ -4,6 +4,7 @@
 //! go. Nothing in this file is secret, so an error shows the value that it is about.
 
 mod agents;
+mod control;
 mod error;
 mod reader;
 mod trust;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use dvx_proto::{BrokerAddress, EnclaveName};
 
+pub(crate) use control::{ApiKey, ControlConfig};
 pub(crate) use error::ConfigError;
 
 use error::Cause;
 use reader::{Document, Section};
-use values::Kind;
+use values::{Kind, UpstreamKind};
 
 use crate::policy::{AgentRule, Rules};
 
@@ -60,6 +62,18 @@ pub(crate) enum UpstreamConfig {
         /// Permission bits that files may have besides those of their owner and group.
         allow_mode: Option<u32>,
     },
+    /// The control plane, which also says which agents there are.
+    Control(ControlConfig),
+}
+
+impl UpstreamConfig {
+    /// The word in the configuration.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Directory { .. } => "directory",
+            Self::Control(_) => "control",
+        }
+    }
 }
 
 /// What one caller may take from the others.
@@ -138,7 +152,16 @@ impl Config {
         let limits = limits(&mut top);
         let hardening = hardening(&mut top);
         let audit = audit(&mut top);
-        let (agents, rules) = agents::read(top.sections("agents"), &document, surroundings.uid_of);
+        let sections = top.sections("agents");
+        if let (Some(UpstreamConfig::Control(_)), Some(first)) = (&upstream, sections.first()) {
+            let cause =
+                "with upstream.kind = \"control\" the agents come from the control plane; expected none here";
+            document.report(first.line(), Some("agents".to_owned()), Cause::Conflict(cause));
+        }
+        let (agents, mut rules) = agents::read(sections, &document, surroundings.uid_of);
+        if let Some(UpstreamConfig::Control(_)) = upstream {
+            rules = Rules::awaited();
+        }
         top.finish();
         let errors = document.into_errors();
         match (enclave, upstream) {
@@ -190,18 +213,24 @@ fn listen(top: &mut Section<'_, '_>) -> Listen {
 fn upstream(top: &mut Section<'_, '_>) -> (Option<UpstreamConfig>, Duration) {
     const DEFAULT_MAX_STALE: Duration = Duration::from_secs(60 * 60);
     let mut section = top.section("upstream");
-    let kind = section.required("kind", Kind::UPSTREAM, values::upstream_kind);
-    if kind.is_none() {
+    let Some(kind) = section.required("kind", Kind::UPSTREAM, values::upstream_kind) else {
         // Which keys belong here depends on the kind.
         section.ignore_rest();
         return (None, DEFAULT_MAX_STALE);
-    }
-    let path = section.required("path", Kind::PATH, values::path);
-    let allow_mode = section.optional("allow_mode", Kind::MODE, values::mode);
+    };
+    let upstream = match kind {
+        UpstreamKind::Directory => directory(&mut section),
+        UpstreamKind::Control => control::read(&mut section).map(UpstreamConfig::Control),
+    };
     let max_stale = section.optional("max_stale", Kind::MAX_STALE, values::max_stale);
     section.finish();
-    let upstream = path.map(|path| UpstreamConfig::Directory { path, allow_mode });
     (upstream, max_stale.unwrap_or(DEFAULT_MAX_STALE))
+}
+
+fn directory(section: &mut Section<'_, '_>) -> Option<UpstreamConfig> {
+    let path = section.required("path", Kind::PATH, values::path);
+    let allow_mode = section.optional("allow_mode", Kind::MODE, values::mode);
+    path.map(|path| UpstreamConfig::Directory { path, allow_mode })
 }
 
 fn limits(top: &mut Section<'_, '_>) -> Limits {

@@ -102,6 +102,11 @@ impl Keyring {
         self.current.rcu(|view| View { snapshot: Arc::clone(&view.snapshot), confirmed: Some(at) });
     }
 
+    /// Lets the subscribers look again, though nothing is new here.
+    pub(crate) fn wake(&self) {
+        self.revision.send_modify(|_| ());
+    }
+
     /// See [`View::freshness`]; of everything together.
     pub(crate) fn freshness(&self, now: Monotonic, max_stale: Duration) -> Freshness {
         self.load().freshness(None, now, max_stale)
@@ -135,6 +140,11 @@ impl View {
 }
 
 impl AgentEntry {
+    /// An agent that is not served, and why. It has nothing.
+    pub(crate) fn out_of_service(state: AgentState, reason: Option<String>) -> Self {
+        Self { state, reason, ..Self::active(BTreeMap::new(), BTreeMap::new()) }
+    }
+
     /// An agent that is served.
     pub(crate) fn active(
         credentials: BTreeMap<ProviderName, Arc<Credential>>,

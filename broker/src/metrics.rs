@@ -23,6 +23,7 @@ struct Gauges {
     connections: IntGauge,
     revision: IntGauge,
     age: IntGauge,
+    connected: IntGauge,
     degraded: IntGauge,
     memory_used: IntGauge,
     memory_capacity: IntGauge,
@@ -35,6 +36,8 @@ pub(crate) struct Levels {
     pub(crate) revision: u64,
     pub(crate) age_seconds: Option<u64>,
     pub(crate) degraded: usize,
+    /// None where the upstream is no connection.
+    pub(crate) connected: Option<bool>,
     pub(crate) memory_used_bytes: usize,
     pub(crate) memory_capacity_bytes: usize,
 }
@@ -124,6 +127,11 @@ impl Gauges {
                 "upstream_age_seconds",
                 "Time since the upstream last confirmed its secrets; -1 before the first time",
             )?,
+            connected: gauge(
+                registry,
+                "upstream_connected",
+                "1 while connected to the upstream; -1 where it is no connection",
+            )?,
             degraded: gauge(registry, "degraded", "Things that readiness names as degraded")?,
             memory_used: gauge(
                 registry,
@@ -140,6 +148,7 @@ impl Gauges {
         self.connections.set(i64::from(levels.connections));
         self.revision.set(number(levels.revision));
         self.age.set(levels.age_seconds.map_or(-1, number));
+        self.connected.set(levels.connected.map_or(-1, i64::from));
         self.degraded.set(number(levels.degraded as u64));
         self.memory_used.set(number(levels.memory_used_bytes as u64));
         self.memory_capacity.set(number(levels.memory_capacity_bytes as u64));
@@ -187,6 +196,7 @@ mod tests {
             revision: 7,
             age_seconds: None,
             degraded: 0,
+            connected: Some(true),
             memory_used_bytes: 64,
             memory_capacity_bytes: 4096,
         };
@@ -196,6 +206,7 @@ mod tests {
             r#"dvx_broker_requests_total{action="credential.get",decision="denied"} 0"#,
             "dvx_broker_connections_open 3",
             "dvx_broker_upstream_age_seconds -1",
+            "dvx_broker_upstream_connected 1",
             "dvx_broker_protected_memory_used_bytes 64",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -11,7 +11,9 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use thiserror::Error;
 
-use crate::config::Config;
+use dvx_proto::ControlAddress;
+
+use crate::config::{Config, ControlConfig, UpstreamConfig};
 
 /// Descriptors for everything but clients' connections: files, sockets, inotify, and room to look at peers.
 const RESERVED_DESCRIPTORS: u32 = 128;
@@ -75,7 +77,20 @@ pub(crate) fn confine(config: &Config, config_path: &Path) -> Result<(), Sandbox
         )
     };
     tracing::info!(landlock, seccomp = config.hardening.seccomp.as_str(), "the broker is confined");
-    calls::restrict(config.hardening.seccomp)
+    let reach = match &config.upstream {
+        UpstreamConfig::Control(ControlConfig { url: ControlAddress::Https { .. }, .. }) => Reach::Network,
+        UpstreamConfig::Control(_) | UpstreamConfig::Directory { .. } => Reach::Machine,
+    };
+    calls::restrict(config.hardening.seccomp, reach)
+}
+
+/// How far the broker has to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To Unix sockets.
+    Machine,
+    /// To a host by its name.
+    Network,
 }
 
 /// Whether this broker is root's own with root as an agent on loopback. To know that such a caller is not a

@@ -1,6 +1,7 @@
 //! From a configuration to a running broker, and down again.
 
 mod chores;
+mod host;
 mod reload;
 
 use std::io;
@@ -8,17 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::chores::{TokenFileChore, Watchdog};
+use self::host::ServerHost;
 use self::reload::Reloader;
 use crate::admin;
 use crate::admin::status::{ListenStatus, View};
-use crate::api::{Api, Parts, Rates, Settings};
+use crate::api::{Api, Parts, Rates, Rejections, Settings};
 use crate::audit::{Audit, AuditError};
 use crate::config::{Config, UpstreamConfig};
 use crate::identity::{Issuer, KeyError, TokenFiles};
@@ -30,6 +33,7 @@ use crate::memory::{Arena, MemoryError};
 use crate::metrics::Metrics;
 use crate::peer::{PeerContext, Pidfd};
 use crate::upstream::directory::{self, DirectorySettings};
+use crate::upstream::{Host, Upstream, control};
 use crate::{sandbox, systemd};
 use dvx_proto::agent::Transport;
 
@@ -70,13 +74,11 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
     sandbox::confine(&config, path)?;
 
     let keyring = Arc::new(Keyring::new());
-    let UpstreamConfig::Directory { path: root, allow_mode } = &config.upstream;
-    let settings = DirectorySettings {
-        path: root.clone(),
-        allow_mode: *allow_mode,
-        agents: config.agents.iter().map(|rule| rule.name.clone()).collect(),
-    };
-    let upstream = directory::start(settings, keyring.clone(), arena.clone()).map_err(RunError::Upstream)?;
+    let settings = Arc::new(ArcSwap::from_pointee(settings_of(&config, None)));
+    let rejections = Arc::new(Rejections::default());
+    let host = Arc::new(ServerHost::new(settings.clone(), keyring.clone(), rejections.clone()));
+    let token_files = host.token_files();
+    let upstream = start_upstream(&config, &keyring, &arena, host, &audit).map_err(RunError::Upstream)?;
     let issuer = Arc::new(Issuer::new(config.enclave.clone())?);
     let transports = match sockets.tcp {
         Some(_) => vec![Transport::Unix, Transport::Tcp],
@@ -84,7 +86,8 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
     };
     let api = Arc::new(Api::new(Parts {
         enclave: config.enclave.clone(),
-        settings: settings_of(&config, None),
+        settings,
+        rejections,
         keyring,
         upstream,
         issuer,
@@ -96,8 +99,36 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;
-    let broker = Broker { gate: Gate::new(limits), api, arena, config, path: path.to_owned() };
+    let broker = Broker { gate: Gate::new(limits), api, arena, config, path: path.to_owned(), token_files };
     runtime.block_on(broker.serve(sockets))
+}
+
+fn start_upstream(
+    config: &Config,
+    keyring: &Arc<Keyring>,
+    arena: &Arena,
+    host: Arc<dyn Host>,
+    audit: &Audit,
+) -> io::Result<Upstream> {
+    let (keyring, arena) = (keyring.clone(), arena.clone());
+    match &config.upstream {
+        UpstreamConfig::Directory { path, allow_mode } => {
+            let settings = DirectorySettings {
+                path: path.clone(),
+                allow_mode: *allow_mode,
+                agents: config.agents.iter().map(|rule| rule.name.clone()).collect(),
+            };
+            directory::start(settings, keyring, arena)
+        }
+        UpstreamConfig::Control(control) => control::start(control::Parts {
+            config: control.clone(),
+            enclave: config.enclave.clone(),
+            keyring,
+            arena,
+            host,
+            feed: audit.feed(),
+        }),
+    }
 }
 
 /// A broker that is ready to serve.
@@ -107,6 +138,8 @@ struct Broker {
     arena: Arena,
     config: Config,
     path: std::path::PathBuf,
+    /// Rings when the token files are to be looked after.
+    token_files: Arc<Notify>,
 }
 
 impl Broker {
@@ -144,17 +177,21 @@ impl Broker {
         let admin_view = view.clone();
         tasks.spawn(async move { ("the admin socket", admin::serve(admin, admin_view, stopping).await) });
 
-        let files = files.start();
+        let files = files.start(self.token_files);
         let _watchdog = Watchdog::start(listen.unix.clone());
         tracing::info!(
             enclave = %self.api.enclave,
             unix = %listen.unix.display(),
             tcp = listen.tcp.map(tracing::field::display),
+            upstream = self.config.upstream.kind(),
             agents = self.config.agents.len(),
             "serving"
         );
         systemd::ready();
-        systemd::status(&format!("serving {} agents", self.config.agents.len()));
+        systemd::status(&match self.config.upstream {
+            UpstreamConfig::Directory { .. } => format!("serving {} agents", self.config.agents.len()),
+            UpstreamConfig::Control(_) => "serving the control plane's agents".to_owned(),
+        });
         let reloader =
             Reloader { path: self.path, started: self.config, api: self.api, gate: self.gate, view, files };
         let ended = wait(&mut tasks, reloader).await;
@@ -224,12 +261,16 @@ fn peer_context(loopback: bool) -> PeerContext {
     if loopback { context.with_loopback() } else { context }
 }
 
-/// The part of a configuration that requests are decided by.
+/// The part of a configuration that requests are decided by. Rules that are not in it stay as they are.
 fn settings_of(config: &Config, before: Option<&Settings>) -> Settings {
-    let names = config.agents.iter().map(|rule| &rule.name);
+    let rules = match (&config.upstream, before) {
+        (UpstreamConfig::Control(_), Some(before)) => &before.rules,
+        _ => &config.rules,
+    };
+    let names = rules.iter().map(|rule| &rule.name);
     Settings {
         rates: Rates::new(config.limits.requests_per_second, names, before.map(|before| &before.rates)),
-        rules: Arc::clone(&config.rules),
+        rules: Arc::clone(rules),
         max_stale: config.max_stale,
     }
 }

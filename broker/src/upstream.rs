@@ -13,15 +13,18 @@ use std::time::Duration;
 use dvx_proto::{AgentName, Fingerprint, ProviderName};
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use crate::policy::Rules;
+
+pub(crate) mod control;
 pub(crate) mod directory;
 
 /// A running upstream. It ends when this is dropped.
 pub(crate) struct Upstream {
     requests: Sender<Request>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
     health: watch::Receiver<Health>,
     thread: Option<JoinHandle<()>>,
     /// Behind a mutex only because the server's threads share the whole; it is looked at once, at the end.
@@ -33,6 +36,9 @@ pub(crate) struct Upstream {
 pub(crate) struct Health {
     /// The kind, as the configuration has it.
     pub(crate) kind: &'static str,
+    /// Whether it is in touch with where secrets come from, where that is a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connected: Option<bool>,
     /// What is not as it should be.
     pub(crate) degraded: Vec<Degraded>,
 }
@@ -44,6 +50,21 @@ pub(crate) struct Degraded {
     pub(crate) what: String,
     /// Why it cannot be used. Never its content.
     pub(crate) why: String,
+}
+
+/// What an upstream that knows more than secrets does to the server.
+pub(crate) trait Host: Send + Sync {
+    /// Takes the rules that are not among these out of force.
+    fn narrow(&self, rules: &Rules);
+
+    /// Puts these rules into force, and no others.
+    fn enforce(&self, rules: Rules);
+
+    /// How long secrets are served without a word from the upstream.
+    fn max_stale(&self) -> Duration;
+
+    /// A token that was said to be refused is good.
+    fn settle(&self, agent: &AgentName, provider: &ProviderName, fingerprint: Fingerprint);
 }
 
 /// What the server asks of an upstream.
@@ -80,7 +101,7 @@ impl Upstream {
     fn send(&self, request: Request) {
         // Without a receiver it has ended, which shows in its health.
         if self.requests.send(request).is_ok() {
-            ring(&self.bell);
+            self.bell.ring();
         }
     }
 
@@ -105,10 +126,29 @@ impl Drop for Upstream {
     }
 }
 
+/// Says that a request has come, to a thread that waits with poll(2) as well as to one that awaits it.
+struct Bell {
+    fd: OwnedFd,
+    notify: Notify,
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { fd, notify: Notify::new() })
+    }
+
+    fn ring(&self) {
+        // A full counter is as good as a ring.
+        let _rung = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
+        self.notify.notify_one();
+    }
+}
+
 /// The upstream's own end of what an [`Upstream`] holds.
 struct Mailbox {
     requests: Receiver<Request>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
     health: watch::Sender<Health>,
 }
 
@@ -118,7 +158,7 @@ impl Mailbox {
         let (requests, receiver) = mpsc::channel();
         let (health, health_receiver) = watch::channel(health);
         let (ended_sender, ended) = mpsc::channel();
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let bell = Arc::new(Bell::new()?);
         let mailbox = Self { requests: receiver, bell: Arc::clone(&bell), health };
         let thread = std::thread::Builder::new().name("upstream".to_owned()).spawn(move || {
             let _ended = ended_sender;
@@ -135,13 +175,18 @@ impl Mailbox {
 
     /// Becomes readable when a request has come.
     fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.bell.fd.as_fd()
+    }
+
+    /// Until a request has come.
+    async fn rung(&self) {
+        self.bell.notify.notified().await;
     }
 
     /// The requests that have come. All senders gone means the same as a request to stop.
     fn take(&self) -> Vec<Request> {
         // An empty bell is no error: what counts is the queue.
-        let _rung = rustix::io::read(&self.bell, &mut [0; 8]);
+        let _rung = rustix::io::read(&self.bell.fd, &mut [0; 8]);
         let mut requests = Vec::new();
         loop {
             match self.requests.try_recv() {
@@ -165,9 +210,9 @@ impl Mailbox {
             changed
         });
     }
-}
 
-/// A full counter is as good as a ring.
-fn ring(bell: &OwnedFd) {
-    let _rung = rustix::io::write(bell, &1_u64.to_ne_bytes());
+    /// Says whether the upstream is in touch.
+    fn report_connected(&self, connected: bool) {
+        self.health.send_if_modified(|health| health.connected.replace(connected) != Some(connected));
+    }
 }

@@ -49,6 +49,9 @@ pub(crate) struct Status {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UpstreamStatus {
     pub(crate) kind: String,
+    /// Absent where the upstream is no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connected: Option<bool>,
     pub(crate) revision: u64,
     pub(crate) age_seconds: Option<u64>,
     pub(crate) max_stale_seconds: u64,
@@ -161,6 +164,7 @@ impl View {
             revision: self.api.keyring.load().snapshot.revision,
             age_seconds: self.age_seconds(now),
             degraded: self.degraded().len(),
+            connected: self.api.upstream.health().borrow().connected,
             memory_used_bytes: usage.used_bytes,
             memory_capacity_bytes: usage.capacity_bytes,
         })
@@ -170,7 +174,7 @@ impl View {
     fn reason(&self, now: Monotonic) -> Option<String> {
         let max_stale = self.api.settings.load().max_stale;
         match self.api.keyring.freshness(now, max_stale) {
-            Freshness::Never => return Some("the upstream has not been read yet".to_owned()),
+            Freshness::Never => return Some(self.never_read()),
             Freshness::Stale { age } => {
                 return Some(format!(
                     "the upstream was last read {} s ago; max_stale is {} s",
@@ -183,6 +187,18 @@ impl View {
         self.api.audit.health().map(|why| format!("the audit log cannot be written: {why}"))
     }
 
+    fn never_read(&self) -> String {
+        let health = self.api.upstream.health();
+        let health = health.borrow();
+        match (health.connected, health.degraded.first()) {
+            (None, _) => "the upstream has not been read yet".to_owned(),
+            (Some(_), None) => "the control plane has not sent anything yet".to_owned(),
+            (Some(_), Some(Degraded { what, why })) => {
+                format!("the control plane has not sent anything yet: {what}: {why}")
+            }
+        }
+    }
+
     fn degraded(&self) -> Vec<Degraded> {
         let mut all = self.api.upstream.health().borrow().degraded.clone();
         let troubles = self.troubles();
@@ -193,8 +209,10 @@ impl View {
 
     fn upstream(&self, now: Monotonic) -> UpstreamStatus {
         let max_stale = self.api.settings.load().max_stale;
+        let health = self.api.upstream.health().borrow().clone();
         UpstreamStatus {
-            kind: self.api.upstream.health().borrow().kind.to_owned(),
+            kind: health.kind.to_owned(),
+            connected: health.connected,
             revision: self.api.keyring.load().snapshot.revision,
             age_seconds: self.age_seconds(now),
             max_stale_seconds: max_stale.as_secs(),

@@ -7,11 +7,11 @@ use dvx_proto::agent::Transport;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use super::problem::Refusal;
-use super::{Api, Settings, rate_limited};
+use super::{Api, Settings, rate_limited, upstream_unavailable};
 use crate::clock::Now;
 use crate::identity::TokenError;
 use crate::peer::{PeerFacts, Unidentified};
-use crate::policy::AgentRule;
+use crate::policy::{AgentRule, NoMatch};
 
 /// The other end of a connection, as it was found at accept.
 pub(crate) struct Peer {
@@ -40,7 +40,10 @@ impl Api {
         now: Now,
     ) -> Result<&'a AgentRule, Refusal> {
         let facts = peer.identity.as_ref().map_err(|unidentified| unknown(unidentified.to_string()))?;
-        let agent = settings.rules.agent_for(facts).map_err(|no_match| unknown(no_match.to_string()))?;
+        let agent = settings.rules.agent_for(facts).map_err(|no_match| match no_match {
+            NoMatch::Awaited => upstream_unavailable().with_reason(no_match.to_string()),
+            no_match => unknown(no_match.to_string()),
+        })?;
         let Some(token) = bearer(headers)? else {
             return match peer.transport {
                 Transport::Unix => Ok(agent),

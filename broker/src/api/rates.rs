@@ -52,6 +52,11 @@ impl Rates {
         Self { per_second, agents: agents.map(rate).collect() }
     }
 
+    /// The limit, if there is one.
+    pub(crate) fn per_second(&self) -> Option<NonZeroU32> {
+        self.per_second
+    }
+
     pub(crate) fn of(&self, agent: &AgentName) -> Option<&Rate> {
         self.agents.get(agent).map(Arc::as_ref)
     }

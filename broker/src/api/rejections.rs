@@ -63,6 +63,22 @@ impl Rejections {
         }
     }
 
+    /// The upstream says that the token is good after all: nobody waits for another one.
+    pub(crate) fn settle(
+        &self,
+        agent: &AgentName,
+        provider: &ProviderName,
+        fingerprint: Fingerprint,
+        now: Monotonic,
+    ) {
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(report) = reports.get_mut(&(agent.clone(), provider.clone()))
+            && report.fingerprint == fingerprint
+        {
+            report.wait_until = Some(now);
+        }
+    }
+
     /// Until when an answer with this token is to be held back for a newer one, if at all. All who ask about
     /// one token wait until the same moment, and once it has passed nobody waits for that token until it is
     /// reported again a minute later.
@@ -115,6 +131,21 @@ mod tests {
         assert_eq!(rejections.wait_until(&agent, &provider, token, at(5)), Some(at(15)));
         assert_eq!(rejections.wait_until(&agent, &provider, token, at(14)), Some(at(15)));
         assert_eq!(rejections.wait_until(&agent, &provider, Fingerprint::of(b"b"), at(14)), None);
+    }
+
+    #[test]
+    fn nobody_waits_any_longer_once_the_token_is_known_to_be_good() {
+        let (agent, provider) = names();
+        let token = Fingerprint::of(b"a");
+        let rejections = Rejections::default();
+        rejections.report(&agent, &provider, token, at(0));
+        assert_eq!(rejections.wait_until(&agent, &provider, token, at(0)), Some(at(10)));
+        rejections.settle(&agent, &provider, Fingerprint::of(b"b"), at(1));
+        assert_eq!(rejections.wait_until(&agent, &provider, token, at(1)), Some(at(10)));
+        rejections.settle(&agent, &provider, token, at(1));
+        assert_eq!(rejections.wait_until(&agent, &provider, token, at(1)), None);
+        rejections.report(&agent, &provider, token, at(30));
+        assert_eq!(rejections.wait_until(&agent, &provider, token, at(30)), None, "not within a minute");
     }
 
     #[test]

@@ -56,14 +56,20 @@ impl Report {
             (false, Some(reason)) => format!("not ready: {reason}"),
         };
         line(&mut text, "broker", &format!("{} for enclave {}, {ready}", status.version, status.enclave));
-        let UpstreamStatus { kind, revision, age_seconds, max_stale_seconds, .. } = &status.upstream;
+        let UpstreamStatus { kind, connected, revision, age_seconds, max_stale_seconds, .. } =
+            &status.upstream;
+        let connected = match connected {
+            None => "",
+            Some(true) => ", connected",
+            Some(false) => ", not connected",
+        };
         let age = match age_seconds {
             Some(age) => {
                 format!("revision {revision}, confirmed {age} s ago (max_stale {max_stale_seconds} s)")
             }
             None => "never read".to_owned(),
         };
-        line(&mut text, "upstream", &format!("{kind}, {age}"));
+        line(&mut text, "upstream", &format!("{kind}{connected}, {age}"));
         let MemoryStatus { protection, capacity_bytes, used_bytes } = &status.memory;
         line(&mut text, "memory", &format!("{protection}, {used_bytes} of {capacity_bytes} bytes used"));
         let audit = if status.audit.ok { "ok" } else { "cannot be written" };

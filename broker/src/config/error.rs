@@ -63,6 +63,15 @@ pub(super) enum Cause {
     /// The file as a whole.
     #[error("{0}")]
     File(Untrusted),
+    /// A file that a key names.
+    #[error("{} {cause}", .path.display())]
+    Named { path: PathBuf, cause: Untrusted },
+    /// An API key that is none.
+    #[error("{} is not an enclave's API key; expected the one line that `dvx enclave create` printed", .0.display())]
+    NotAKey(PathBuf),
+    /// Certificates that cannot be used.
+    #[error("{} has no certificate that can be used: {why}", .path.display())]
+    Certificates { path: PathBuf, why: String },
     /// Not TOML.
     #[error("not TOML: {0}")]
     Syntax(String),
@@ -100,7 +109,7 @@ pub(super) enum Cause {
     #[error("{0}")]
     Rule(RuleError),
     /// An upstream that is known by name only.
-    #[error("{0:?} is not available in this version; expected \"directory\"")]
+    #[error("{0:?} is not available in this version; expected \"control\" or \"directory\"")]
     Unavailable(&'static str),
 }
 

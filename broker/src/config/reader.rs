@@ -169,6 +169,11 @@ impl<'s, 'd> Section<'s, 'd> {
         self.taken.iter().find(|(taken, _)| *taken == key).map_or(self.line, |(_, line)| *line)
     }
 
+    /// The line of its header.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
     /// Reports the keys that were not taken.
     pub(super) fn finish(self) {
         for key in self.table.keys() {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// The largest configuration: 10,000 agents fit.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -32,6 +33,8 @@ pub(crate) enum Untrusted {
     Owner(u32),
     #[error("is writable by other users (mode {0:04o}); expected at most 0644: chmod go-w")]
     Writable(u32),
+    #[error("can be read by other users (mode {0:04o}); expected at most 0640: chmod o-rwx,g-w")]
+    Readable(u32),
     #[error("its directory {} belongs to uid {owner}; expected root or the user that the broker runs as", .path.display())]
     DirectoryOwner { path: PathBuf, owner: u32 },
     #[error("its directory {} is writable by other users (mode {mode:04o}); expected at most 0755", .path.display())]
@@ -46,13 +49,27 @@ impl From<io::Error> for Untrusted {
 
 /// Reads a file that is not secret but must be authentic.
 pub(super) fn read_config(path: &Path) -> Result<String, Untrusted> {
+    String::from_utf8(read(open(path)?)?).map_err(|_| Untrusted::NotText)
+}
+
+/// Reads a file that must be authentic and that nobody else may read. Its group may, as Kubernetes has it.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Untrusted> {
+    const READABLE_BY_OTHERS: u32 = 0o007;
     let file = open(path)?;
+    let mode = file.metadata()?.mode() & 0o7777;
+    if mode & READABLE_BY_OTHERS != 0 {
+        return Err(Untrusted::Readable(mode));
+    }
+    Ok(Zeroizing::new(read(file)?))
+}
+
+fn read(file: File) -> Result<Vec<u8>, Untrusted> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_BYTES) {
         return Err(Untrusted::TooLarge);
     }
-    String::from_utf8(bytes).map_err(|_| Untrusted::NotText)
+    Ok(bytes)
 }
 
 fn open(path: &Path) -> Result<File, Untrusted> {

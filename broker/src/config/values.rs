@@ -26,7 +26,10 @@ impl Kind {
         Self { noun: "a socket's path", expected: "an absolute path of at most 107 bytes" };
     pub(super) const LOOPBACK: Self =
         Self { noun: "a loopback address", expected: "127.0.0.1:port or [::1]:port" };
-    pub(super) const UPSTREAM: Self = Self { noun: "a kind of upstream", expected: "\"directory\"" };
+    pub(super) const UPSTREAM: Self =
+        Self { noun: "a kind of upstream", expected: "\"control\" or \"directory\"" };
+    pub(super) const CONTROL: Self =
+        Self { noun: "a control plane's address", expected: "https://host[:port] or unix:///path" };
     pub(super) const MODE: Self =
         Self { noun: "a file mode", expected: "an octal text from \"0400\" to \"0777\"" };
     pub(super) const MAX_STALE: Self = Self { noun: "a duration", expected: "\"1s\" to \"30d\"" };
@@ -105,11 +108,17 @@ pub(super) fn loopback(value: &Value<'_, '_>, kind: Kind) -> Result<SocketAddr, 
     Ok(SocketAddr::new(ip, address.port()))
 }
 
-/// The kinds that SPEC and documentation name; all but one come with later versions.
-pub(super) fn upstream_kind(value: &Value<'_, '_>, kind: Kind) -> Result<(), Cause> {
+/// A kind of upstream that this version has.
+pub(super) enum UpstreamKind {
+    Control,
+    Directory,
+}
+
+/// The kinds that the documentation names; the last comes with a later version.
+pub(super) fn upstream_kind(value: &Value<'_, '_>, kind: Kind) -> Result<UpstreamKind, Cause> {
     match value.text(kind)? {
-        "directory" => Ok(()),
-        "control" => Err(Cause::Unavailable("control")),
+        "control" => Ok(UpstreamKind::Control),
+        "directory" => Ok(UpstreamKind::Directory),
         "vault" => Err(Cause::Unavailable("vault")),
         _ => Err(value.invalid(kind)),
     }

@@ -11,6 +11,8 @@ use crate::memory::{Arena, MemoryError, Slot};
 /// What is known about a credential besides its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CredentialFacts {
+    /// The name under which the upstream takes reports about it, where it does.
+    pub(crate) id: Option<Box<str>>,
     /// Whose token it is.
     pub(crate) provider: ProviderName,
     /// Who it is there.
@@ -26,6 +28,8 @@ pub(crate) struct CredentialFacts {
 /// A credential, with its answers ready.
 #[derive(Clone)]
 pub(crate) struct Credential {
+    /// The name under which the upstream takes reports about it, where it does.
+    pub(crate) id: Option<Box<str>>,
     /// Whose token it is.
     pub(crate) provider: ProviderName,
     /// Who it is there.
@@ -80,6 +84,7 @@ impl CredentialFacts {
     /// What holds where nobody said otherwise: the provider's public instance and no known end.
     pub(crate) fn defaults(provider: ProviderName) -> Self {
         Self {
+            id: None,
             display_name: provider.as_str().to_owned(),
             auth_type: AuthType::Pat,
             expires_at: None,
@@ -114,6 +119,7 @@ impl Credential {
             body: render(&[&body[..], &[Part::Raw("}")]].concat(), arena)?,
             git_body: render(&[Part::Raw(&git_start), Part::Text(token), Part::Raw(&git_end)], arena)?,
             frozen_since: None,
+            id: facts.id,
             provider: facts.provider,
             display_name: facts.display_name,
             auth_type: facts.auth_type,
@@ -135,6 +141,7 @@ impl Credential {
             && self.instance == other.instance
             && self.summary() == other.summary()
             && self.expires_at == other.expires_at
+            && self.id == other.id
     }
 
     /// How it is listed.
@@ -259,6 +266,7 @@ mod tests {
             new(CredentialFacts { auth_type: AuthType::ServiceAccount, ..facts() }, b"glpat-x"),
             new(CredentialFacts { expires_at: "2027-01-01T00:00:00.5Z".parse().ok(), ..facts() }, b"glpat-x"),
             new(CredentialFacts { instance: None, ..facts() }, b"glpat-x"),
+            new(CredentialFacts { id: Some("7".into()), ..facts() }, b"glpat-x"),
         ] {
             assert!(!credential.same_as(&other));
         }

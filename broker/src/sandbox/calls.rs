@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule as Rule, TargetArch,
 };
 
-use super::SandboxError;
+use super::{Reach, SandboxError};
 use crate::config::Seccomp;
 
 /// Calls that are allowed with any arguments, or with those that [`refused`] leaves.
@@ -148,6 +148,9 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_uname,
 ];
 
+/// What looking up a host's addresses needs besides (glibc's `res_send.c`).
+const NETWORK: &[c_long] = &[libc::SYS_recvmmsg, libc::SYS_sendmmsg];
+
 /// Calls that newer architectures have only in the forms above.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_HERE: &[c_long] = &[
@@ -176,7 +179,7 @@ const PROCESS_OPTIONS: [i32; 4] =
     [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS];
 
 /// Lets only these calls through from now on, in all threads.
-pub(super) fn restrict(mode: Seccomp) -> Result<(), SandboxError> {
+pub(super) fn restrict(mode: Seccomp, reach: Reach) -> Result<(), SandboxError> {
     let otherwise = match mode {
         Seccomp::Kill => SeccompAction::KillProcess,
         Seccomp::Errno => SeccompAction::Errno(libc::EPERM.cast_unsigned()),
@@ -189,11 +192,16 @@ pub(super) fn restrict(mode: Seccomp) -> Result<(), SandboxError> {
         Seccomp::Log | Seccomp::Off => SeccompAction::Log,
     };
     let unknown = rules(&[(libc::SYS_clone3, Vec::new())]);
-    let allowed: Vec<_> = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    let network: &[c_long] = match reach {
+        Reach::Machine => &[],
+        Reach::Network => NETWORK,
+    };
+    let allowed = ALLOWED.iter().chain(ALLOWED_HERE).chain(network);
+    let allowed: Vec<_> = allowed.map(|call| (*call, Vec::new())).collect();
     let filters = [
         // glibc then uses clone(2), of which a filter can see the flags.
         program(unknown, SeccompAction::Allow, refusal(libc::ENOSYS)),
-        program(refused()?, SeccompAction::Allow, refusal(libc::EPERM)),
+        program(refused(reach)?, SeccompAction::Allow, refusal(libc::EPERM)),
         program(rules(&allowed), otherwise, SeccompAction::Allow),
     ];
     for filter in filters {
@@ -220,9 +228,9 @@ fn rules(calls: &[(c_long, Vec<Rule>)]) -> BTreeMap<c_long, Vec<Rule>> {
     calls.iter().cloned().collect()
 }
 
-/// Allowed calls with arguments that the broker has no use for: sockets that reach beyond this machine, new
+/// Allowed calls with arguments that the broker has no use for: sockets that reach further than it has to, new
 /// processes, and undoing what was given up at the start.
-fn refused() -> Result<BTreeMap<c_long, Vec<Rule>>, SandboxError> {
+fn refused(reach: Reach) -> Result<BTreeMap<c_long, Vec<Rule>>, SandboxError> {
     let differs_from_all = |argument: u8, values: &[i32]| {
         let differs = |value: &i32| {
             Condition::new(argument, Width::Dword, Op::Ne, u64::from(value.cast_unsigned())).map_err(backend)
@@ -232,8 +240,12 @@ fn refused() -> Result<BTreeMap<c_long, Vec<Rule>>, SandboxError> {
     };
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let no_thread = Condition::new(0, Width::Qword, Op::MaskedEq(thread), 0).map_err(backend)?;
+    let families: &[i32] = match reach {
+        Reach::Machine => &[libc::AF_UNIX, libc::AF_NETLINK],
+        Reach::Network => &[libc::AF_UNIX, libc::AF_NETLINK, libc::AF_INET, libc::AF_INET6],
+    };
     Ok(rules(&[
-        (libc::SYS_socket, differs_from_all(0, &[libc::AF_UNIX, libc::AF_NETLINK])?),
+        (libc::SYS_socket, differs_from_all(0, families)?),
         (libc::SYS_socketpair, differs_from_all(0, &[libc::AF_UNIX])?),
         (libc::SYS_clone, vec![Rule::new(vec![no_thread]).map_err(backend)?]),
         (libc::SYS_prctl, differs_from_all(0, &PROCESS_OPTIONS)?),

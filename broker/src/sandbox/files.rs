@@ -1,5 +1,5 @@
 //! The files that the broker reads and writes (landlock(7)). All others are as if their mode forbade them,
-//! and so are new TCP connections, and signals to other processes.
+//! and so are new TCP connections but those to the control plane's port, and signals to other processes.
 //!
 //! Rules hold for what is at a path now. Directories that may be replaced while the broker runs, such as a
 //! volume that is mounted again, are covered by a rule about the directory above.
@@ -9,12 +9,14 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use dvx_proto::ControlAddress;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 
-use crate::config::{AuditSink, Config, UpstreamConfig};
+use crate::config::{AuditSink, Config, ControlConfig, UpstreamConfig};
 
 /// What the rules below are written for. Kernels that know less enforce less; what newer ones add, such as
 /// connecting to Unix sockets, stays allowed, since looking up users needs some of it.
@@ -63,10 +65,22 @@ pub(super) fn restrict(config: &Config, config_path: &Path) -> Result<Restrictio
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(scopes(std::env::var_os("NOTIFY_SOCKET").as_deref()))?
         .create()?
+        .add_rules(
+            port(&config.upstream)
+                .map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp))),
+        )?
         .add_rules(path_beneath_rules(readable, read))?
         .add_rules(path_beneath_rules(audit, append))?
         .add_rules(path_beneath_rules(run, own))?
         .restrict_self()
+}
+
+/// The TCP port that connections may go to.
+fn port(upstream: &UpstreamConfig) -> Option<u16> {
+    match upstream {
+        UpstreamConfig::Control(ControlConfig { url: ControlAddress::Https { port, .. }, .. }) => Some(*port),
+        UpstreamConfig::Control(_) | UpstreamConfig::Directory { .. } => None,
+    }
 }
 
 /// How it went, for the log.
@@ -87,15 +101,23 @@ fn scopes(notify_socket: Option<&OsStr>) -> BitFlags<Scope> {
 }
 
 fn readable(config: &Config, config_path: &Path) -> Vec<PathBuf> {
-    let UpstreamConfig::Directory { path: upstream, .. } = &config.upstream;
     let mut paths: Vec<PathBuf> = SYSTEM.iter().chain(SECRET_MOUNTS).map(PathBuf::from).collect();
     paths.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
     paths.extend(cgroup_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()));
-    for path in [config_path, upstream] {
+    let upstream: Vec<&Path> = match &config.upstream {
+        UpstreamConfig::Directory { path, .. } => {
+            paths.extend(link_targets(path));
+            vec![path]
+        }
+        // They are read again with the configuration.
+        UpstreamConfig::Control(control) => {
+            std::iter::once(&control.api_key_file).chain(&control.ca_file).map(PathBuf::as_path).collect()
+        }
+    };
+    for path in upstream.into_iter().chain([config_path]) {
         paths.push(above(path));
         paths.extend(fs::canonicalize(path).ok().map(|path| above(&path)));
     }
-    paths.extend(link_targets(upstream));
     paths
 }
 

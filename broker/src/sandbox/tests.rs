@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,7 +19,22 @@ fn in_child(mode: Seccomp, action: &str) -> (ExitStatus, String) {
     for name in ["run/agents", "volumes/upstream/a/secrets", "log", "etc", "elsewhere"] {
         fs::create_dir_all(directory.path().join(name)).unwrap();
     }
-    fs::write(directory.path().join("etc/broker.toml"), configuration(directory.path(), mode)).unwrap();
+    let mut configuration = configuration(directory.path(), mode);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    if reaches_out(action) {
+        let port = listener.local_addr().unwrap().port();
+        fs::write(directory.path().join("etc/key"), "dvxe_x").unwrap();
+        fs::set_permissions(directory.path().join("etc/key"), fs::Permissions::from_mode(0o600)).unwrap();
+        let (before, _) = configuration.split_once("[upstream]").unwrap();
+        let (_, behind) = configuration.split_once("[hardening]").unwrap();
+        let (behind, _) = behind.split_once("[[agents]]").unwrap();
+        configuration = format!(
+            "{before}[upstream]\nkind = \"control\"\nurl = \"https://localhost:{port}\"\n\
+             api_key_file = \"{}/etc/key\"\n[hardening]{behind}",
+            directory.path().display()
+        );
+    }
+    fs::write(directory.path().join("etc/broker.toml"), configuration).unwrap();
     fs::write(directory.path().join("elsewhere/file"), "x").unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "sandbox::tests::child", "--nocapture", "--test-threads=1"])
@@ -52,6 +68,11 @@ fn replace_directories(directory: &Path, child: &mut Child) {
     fs::rename(path("log/audit.jsonl"), path("log/audit.jsonl.1")).unwrap();
     fs::remove_dir(path("run/agents")).unwrap();
     drop(child.stdin.take());
+}
+
+/// With the control plane instead of a directory: these reach out.
+fn reaches_out(action: &str) -> bool {
+    matches!(action, "connect" | "elsewhere")
 }
 
 fn configuration(directory: &Path, mode: Seccomp) -> String {
@@ -101,6 +122,8 @@ fn child() {
             assert_eq!(nix::sys::ptrace::attach(nix::unistd::Pid::parent()), Err(nix::errno::Errno::EPERM));
         }
         "refused" => refused(),
+        "connect" => connect(&config, &path),
+        "elsewhere" => connect_elsewhere(&config),
         other => panic!("{other}"),
     }
 }
@@ -153,6 +176,32 @@ fn refused() {
     assert!(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).is_err());
 }
 
+/// A name is looked up, also one that no server knows, and the control plane's port is connected to.
+fn connect(config: &Config, path: &Path) {
+    let UpstreamConfig::Control(control) = &config.upstream else { panic!() };
+    let ControlAddress::Https { host, port } = &control.url else { panic!() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connected = tokio::net::TcpStream::connect((host.as_str(), *port)).await.unwrap();
+        connected.set_nodelay(true).unwrap();
+        drop(tokio::net::lookup_host("no-such-host.invalid:1").await);
+    });
+    rustls_native_certs::load_native_certs();
+    Config::load(path, &|_| None).unwrap();
+}
+
+fn connect_elsewhere(config: &Config) {
+    let UpstreamConfig::Control(control) = &config.upstream else { panic!() };
+    let ControlAddress::Https { port, .. } = &control.url else { panic!() };
+    let elsewhere = if *port == 1 { 2 } else { 1 };
+    let error = TcpStream::connect(("127.0.0.1", elsewhere)).unwrap_err();
+    // Nobody listens there, which is what a kernel without Landlock's network rules says.
+    assert!(
+        matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ConnectionRefused),
+        "{error}"
+    );
+}
+
 fn files_elsewhere(config: &Config, path: &Path) {
     let status = files::restrict(config, path).unwrap();
     if files::describe(&status) == "not available" {
@@ -173,6 +222,20 @@ fn a_broker_that_does_its_work_meets_no_refusal() {
         let (status, stderr) = in_child(mode, "work");
         assert!(status.success(), "{mode:?}: {status} {stderr}");
     }
+}
+
+#[test]
+fn a_broker_with_a_control_plane_can_connect_to_it() {
+    for mode in [Seccomp::Kill, Seccomp::Errno] {
+        let (status, stderr) = in_child(mode, "connect");
+        assert!(status.success(), "{mode:?}: {status} {stderr}");
+    }
+}
+
+#[test]
+fn a_broker_with_a_control_plane_connects_to_nothing_else() {
+    let (status, stderr) = in_child(Seccomp::Kill, "elsewhere");
+    assert!(status.success(), "{status} {stderr}");
 }
 
 #[test]

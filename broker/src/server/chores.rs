@@ -40,9 +40,8 @@ impl TokenFileChore {
     }
 
     /// Looks after the files now, and then at intervals.
-    pub(super) fn start(mut self) -> TokenFilesHandle {
+    pub(super) fn start(mut self, wake: Arc<Notify>) -> TokenFilesHandle {
         self.run_once();
-        let wake = Arc::new(Notify::new());
         let woken = wake.clone();
         let task = tokio::spawn(async move {
             loop {

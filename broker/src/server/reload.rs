@@ -48,8 +48,8 @@ impl Reloader {
         if !fixed.is_empty() {
             tracing::warn!(keys = fixed.join(", "), "changed, but only a restart brings these into force");
         }
-        let before = self.api.settings.load_full();
-        self.api.settings.store(Arc::new(settings_of(config, Some(&before))));
+        // The upstream may be changing them as well.
+        self.api.settings.rcu(|before| settings_of(config, Some(before)));
         let limits =
             ConnectionLimits { per_uid: config.limits.connections, total: config.limits.total_connections };
         self.gate.set_limits(limits);

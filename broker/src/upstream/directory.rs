@@ -60,7 +60,7 @@ pub(crate) fn start(
 ) -> io::Result<Upstream> {
     let mut worker = Worker::new(settings, keyring, arena);
     worker.look(clock::now());
-    let health = Health { kind: KIND, degraded: worker.degraded().to_vec() };
+    let health = Health { kind: KIND, connected: None, degraded: worker.degraded().to_vec() };
     Mailbox::start(health, move |mailbox| run(worker, &mailbox))
 }
 

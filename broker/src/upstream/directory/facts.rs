@@ -27,6 +27,7 @@ pub(super) fn parse(provider: ProviderName, text: &[u8]) -> Result<CredentialFac
     let raw = raw(text)?;
     let defaults = CredentialFacts::defaults(provider);
     Ok(CredentialFacts {
+        id: None,
         display_name: raw.display_name.map(display_name).transpose()?.unwrap_or(defaults.display_name),
         auth_type: raw.auth_type.map(|name| auth_type(&name)).transpose()?.unwrap_or(defaults.auth_type),
         expires_at: raw.expires_at.map(|time| expiry(&time)).transpose()?,

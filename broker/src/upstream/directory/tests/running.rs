@@ -48,7 +48,10 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
 fn the_keyring_is_filled_when_start_returns() {
     let running = running();
     assert!(running.has("a", Some("glpat-1")));
-    assert_eq!(*running.upstream.health().borrow(), Health { kind: "directory", degraded: vec![] });
+    assert_eq!(
+        *running.upstream.health().borrow(),
+        Health { kind: "directory", connected: None, degraded: vec![] }
+    );
 }
 
 #[test]
