@@ -18,6 +18,8 @@ use crate::domain::{
     PageRequest, Rule,
 };
 
+#[cfg(test)]
+pub(super) use listed::SELECT as LISTING;
 pub(super) use listed::state as parse_state;
 
 impl Store {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::broadcast;
 
 use super::Store;
@@ -10,6 +10,11 @@ use crate::domain::OrgId;
 
 /// How many announcements a subscriber may be behind; then it is told so and looks for itself.
 pub(super) const CAPACITY: usize = 1024;
+
+/// How long to wait for a connection, and between two looks whether there still is a store.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts to listen.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something that others may wait for. It says where to look, not what is there, and may be lost: who waits also
 /// looks from time to time.
@@ -65,14 +70,12 @@ impl Store {
         let sender = self.0.announcements.clone();
         let store = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            let mut failures = 0_u32;
             while store.strong_count() > 0 {
                 if let Err(error) = relay(&url, &sender, &store).await {
                     // The polling of those who wait bridges the gap.
                     tracing::warn!(error = %error, "announcements of other replicas do not arrive");
                 }
-                failures = failures.saturating_add(1);
-                tokio::time::sleep(Duration::from_millis(200) * failures.min(10)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         });
     }
@@ -83,19 +86,21 @@ async fn relay(
     sender: &broadcast::Sender<Announcement>,
     store: &std::sync::Weak<super::Inner>,
 ) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect(url).await?;
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).connect(url).await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
+    // It would go on without a word, and nobody would look for what came in between.
+    listener.eager_reconnect(false);
     listener.listen("dvx").await?;
     drop(sender.send(Announcement::Everything));
     loop {
-        let next = tokio::time::timeout(Duration::from_secs(5), listener.try_recv()).await;
+        let next = tokio::time::timeout(PATIENCE, listener.try_recv()).await;
         match next {
             Ok(Ok(Some(notification))) => {
                 if let Some(announcement) = Announcement::parse(notification.payload()) {
                     drop(sender.send(announcement));
                 }
             }
-            // The connection broke and is there again: something may have come in between.
-            Ok(Ok(None)) => drop(sender.send(Announcement::Everything)),
+            Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) if store.strong_count() == 0 => return Ok(()),
             Err(_) => {}

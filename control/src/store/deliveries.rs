@@ -4,8 +4,8 @@ use dvx_proto::AgentName;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::enclaves::live_since;
 use super::row::{Columns, assembled};
+use super::sessions::{LIVE, live_since};
 use super::{Object, Result, Store, StoreError};
 use crate::domain::{EnclaveDelivery, OrgId, Revision};
 
@@ -26,18 +26,16 @@ impl Store {
                 .await?
                 .and_then(|change| change.object.enclave().map(|enclave| enclave.as_str().to_owned())),
         };
-        let mut sql = String::from(
-            "SELECT e.id, e.name, e.acked_revision, e.seen_at, e.max_stale, \
-             (SELECT COUNT(*) FROM sessions s WHERE s.enclave_id = e.id AND s.seen_at > $2) AS live, \
-             (SELECT MIN(COALESCE(s.acked_revision, 0)) FROM sessions s \
-             WHERE s.enclave_id = e.id AND s.seen_at > $2) AS lowest \
-             FROM enclaves e WHERE e.org_id = $1",
+        let mut sql = format!(
+            "SELECT e.id, e.name, e.acked_revision, e.seen_at, e.max_stale, (SELECT COUNT(*) {LIVE}) AS live, \
+             (SELECT MIN(COALESCE(s.acked_revision, 0)) {LIVE}) AS lowest FROM enclaves e WHERE e.org_id = $1"
         );
         if enclave.is_some() {
-            sql.push_str(" AND e.id = $3");
+            sql.push_str(" AND e.id = $4");
         }
         sql.push_str(" ORDER BY e.name");
-        let mut statement = sqlx::query(assembled(sql)).bind(org.as_str()).bind(live_since(now));
+        let (replica, session) = live_since(now);
+        let mut statement = sqlx::query(assembled(sql)).bind(org.as_str()).bind(replica).bind(session);
         if let Some(enclave) = enclave {
             statement = statement.bind(enclave);
         }

@@ -3,28 +3,32 @@
 use dvx_proto::EnclaveName;
 use dvx_proto::operator::{CreatedEnclave, Enclave, Page};
 use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::error::taken;
 use super::row::{Columns, assembled, micros};
+use super::sessions::{LIVE, live_since};
 use super::transaction::Write;
-use super::{Object, Result, SESSION_TTL, Store, StoreError};
+use super::{Object, Result, Store, StoreError};
 use crate::crypto::PlainToken;
 use crate::domain::{Cause, Changed, ChangedObject, EnclaveId, Event, Once, OrgId, Outcome, PageRequest};
 
-/// How an enclave is listed: $1 organisation, $2 the oldest word of a session that lives.
+/// How an enclave is listed: $1 is the organisation, $2 and $3 are those of [`LIVE`].
 ///
 /// A revision that is about no enclave is about all.
-const LISTED: &str = "SELECT e.name, e.created_at, e.seen_at, e.degraded, e.acked_revision, \
-    (SELECT COUNT(*) FROM sessions s WHERE s.enclave_id = e.id AND s.seen_at > $2) AS live, \
-    (SELECT MIN(COALESCE(s.acked_revision, 0)) FROM sessions s \
-        WHERE s.enclave_id = e.id AND s.seen_at > $2) AS lowest, \
-    (SELECT COUNT(*) FROM agents a WHERE a.enclave_id = e.id) AS agents, \
-    (SELECT COUNT(*) FROM changes c WHERE c.org_id = e.org_id AND c.enclave_id = e.id \
-        AND c.revision > COALESCE(e.acked_revision, 0)) \
-    + (SELECT COUNT(*) FROM changes c WHERE c.org_id = e.org_id AND c.enclave_id IS NULL \
-        AND c.revision > COALESCE(e.acked_revision, 0)) AS lag \
-    FROM enclaves e WHERE e.org_id = $1";
+fn listing(rest: &str) -> AssertSqlSafe<String> {
+    assembled(format!(
+        "SELECT e.name, e.created_at, e.seen_at, e.degraded, e.acked_revision, \
+         (SELECT COUNT(*) {LIVE}) AS live, (SELECT MIN(COALESCE(s.acked_revision, 0)) {LIVE}) AS lowest, \
+         (SELECT COUNT(*) FROM agents a WHERE a.enclave_id = e.id) AS agents, \
+         (SELECT COUNT(*) FROM changes c WHERE c.org_id = e.org_id AND c.enclave_id = e.id \
+         AND c.revision > COALESCE(e.acked_revision, 0)) \
+         + (SELECT COUNT(*) FROM changes c WHERE c.org_id = e.org_id AND c.enclave_id IS NULL \
+         AND c.revision > COALESCE(e.acked_revision, 0)) AS lag \
+         FROM enclaves e WHERE e.org_id = $1 {rest}"
+    ))
+}
 
 impl Store {
     /// Makes an enclave. Its API key is in the answer, and nowhere else ever.
@@ -62,9 +66,11 @@ impl Store {
 
     /// A page of the enclaves, with how their brokers are.
     pub async fn enclaves(&self, org: &OrgId, page: &PageRequest, now: Timestamp) -> Result<Page<Enclave>> {
-        let rows = sqlx::query(assembled(format!("{LISTED} AND e.name > $3 ORDER BY e.name LIMIT $4")))
+        let (replica, session) = live_since(now);
+        let rows = sqlx::query(listing("AND e.name > $4 ORDER BY e.name LIMIT $5"))
             .bind(org.as_str())
-            .bind(live_since(now))
+            .bind(replica)
+            .bind(session)
             .bind(page.start())
             .bind(page.fetch())
             .fetch_all(&self.0.reader)
@@ -75,9 +81,11 @@ impl Store {
 
     /// One enclave.
     pub async fn enclave(&self, org: &OrgId, name: &EnclaveName, now: Timestamp) -> Result<Enclave> {
-        let row = sqlx::query(assembled(format!("{LISTED} AND e.name = $3")))
+        let (replica, session) = live_since(now);
+        let row = sqlx::query(listing("AND e.name = $4"))
             .bind(org.as_str())
-            .bind(live_since(now))
+            .bind(replica)
+            .bind(session)
             .bind(name.as_str())
             .fetch_optional(&self.0.reader)
             .await?;
@@ -130,11 +138,6 @@ impl Write<'_> {
             .await?;
         rows.iter().map(|row| row.text("name")).collect()
     }
-}
-
-/// The oldest word of a session that lives.
-pub(super) fn live_since(now: Timestamp) -> i64 {
-    micros(now).saturating_sub(i64::try_from(SESSION_TTL.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn listed(row: &AnyRow) -> Result<Enclave> {

@@ -2,16 +2,16 @@
 //! that was deleted, and a row that was put somewhere else are known for what they are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use super::row::Columns;
 use super::transaction::Write;
 use super::{Object, Result, Store, StoreError};
-use crate::crypto::{Aad, DataKey, Unreadable, derive};
+use crate::crypto::{Aad, DataKey, Kek, Unreadable, derive};
 use crate::domain::{Head, OrgId, Place};
 
 /// Each organisation's key for this, as it was opened first.
@@ -23,34 +23,39 @@ pub(super) fn head_key_aad(org: &str) -> Aad {
     Aad::new("dvx head key 1").text(org)
 }
 
+const SELECT: &str = "SELECT head_key, kek_id FROM organisations WHERE id = $1";
+
 impl Store {
     /// The organisation's head key; inner: it does not open.
-    pub(super) async fn head_key(
-        &self,
-        connection: &mut AnyConnection,
-        org: &OrgId,
-    ) -> Result<Result<Arc<DataKey>, Unreadable>> {
-        if let Some(key) = self.0.head_keys.lock().get(org) {
-            return Ok(Ok(Arc::clone(key)));
+    pub(super) async fn head_key(&self, org: &OrgId) -> Result<Result<Arc<DataKey>, Unreadable>> {
+        if let Some(key) = self.0.head_keys.get(org) {
+            return Ok(Ok(key));
         }
-        let row = sqlx::query("SELECT head_key, kek_id FROM organisations WHERE id = $1")
-            .bind(org.as_str())
-            .fetch_optional(connection)
-            .await?;
+        let row = sqlx::query(SELECT).bind(org.as_str()).fetch_optional(&self.0.reader).await?;
         let row = row.ok_or(StoreError::NotFound(Object::Organisation))?;
-        let Some(kek) = self.kek(&row.text("kek_id")?.into()).await? else { return Ok(Err(Unreadable)) };
-        let key = DataKey::unwrap(&kek, &head_key_aad(org.as_str()), &row.blob("head_key")?);
-        Ok(key.map(|key| {
-            let key = Arc::new(key);
-            self.0.head_keys.lock().insert(org.clone(), Arc::clone(&key));
-            key
-        }))
+        let kek = self.kek(&row.text("kek_id")?.into()).await?;
+        self.0.head_keys.unwrap(org, kek, &row)
     }
 }
 
 impl HeadKeys {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OrgId, Arc<DataKey>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, Arc<DataKey>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, org: &OrgId) -> Option<Arc<DataKey>> {
+        self.lock().get(org).cloned()
+    }
+
+    fn unwrap(
+        &self,
+        org: &OrgId,
+        kek: Option<Kek>,
+        row: &AnyRow,
+    ) -> Result<Result<Arc<DataKey>, Unreadable>> {
+        let Some(kek) = kek else { return Ok(Err(Unreadable)) };
+        let key = DataKey::unwrap(&kek, &head_key_aad(org.as_str()), &row.blob("head_key")?);
+        Ok(key.map(|key| Arc::clone(self.lock().entry(org.clone()).or_insert(Arc::new(key)))))
     }
 }
 
@@ -81,6 +86,17 @@ impl Head {
 }
 
 impl Write<'_> {
+    /// As [`Store::head_key`], over this transaction's connection: there may be no other.
+    async fn head_key(&mut self, org: &OrgId) -> Result<Result<Arc<DataKey>, Unreadable>> {
+        if let Some(key) = self.store().0.head_keys.get(org) {
+            return Ok(Ok(key));
+        }
+        let row = sqlx::query(SELECT).bind(org.as_str()).fetch_optional(self.connection()).await?;
+        let row = row.ok_or(StoreError::NotFound(Object::Organisation))?;
+        let kek = self.kek(&row.text("kek_id")?.into()).await?;
+        self.store().0.head_keys.unwrap(org, kek, &row)
+    }
+
     pub(super) async fn read_head(&mut self, place: &Place) -> Result<Option<Head>> {
         let row = sqlx::query(
             "SELECT secret_id, version, deleted, mac FROM secret_heads \
@@ -101,8 +117,7 @@ impl Write<'_> {
     }
 
     pub(super) async fn write_head(&mut self, place: &Place, head: Head) -> Result<()> {
-        let store = self.store().clone();
-        let key = store.head_key(self.connection(), &place.org).await?;
+        let key = self.head_key(&place.org).await?;
         let key =
             key.map_err(|Unreadable| StoreError::Corrupt("an organisation's head key that does not open"))?;
         let head = head.signed(&key, place);

@@ -35,7 +35,7 @@ impl Write<'_> {
             value: row.blob("body")?,
         };
         let aad = aad(cause.actor.org.as_str(), &cause.actor.name, once.key, status);
-        let kek = self.store().kek(&envelope.kek).await?;
+        let kek = self.kek(&envelope.kek).await?;
         let body = kek.ok_or(()).and_then(|kek| envelope.open(&kek, &aad).map_err(drop));
         Ok(Some(StoredAnswer {
             status: u16::try_from(status).map_err(|_| StoreError::Corrupt("a status that there is not"))?,

@@ -121,6 +121,19 @@ impl Store {
 }
 
 impl Write<'_> {
+    /// As [`Store::kek`], over this transaction's connection: there may be no other.
+    pub(super) async fn kek(&mut self, id: &KekId) -> Result<Option<Kek>> {
+        if let Some(kek) = self.store().0.keyring.get(id) {
+            return Ok(Some(kek));
+        }
+        let rows = self.kek_rows().await?;
+        match self.store().take_over(&rows) {
+            Ok(()) => Ok(self.store().0.keyring.get(id)),
+            Err(StoreError::KekWrong { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The KEK to write with: the newest. Read in the transaction, so that none is written with a key that a rekey
     /// has replaced. The organisation's row must be taken.
     pub(super) async fn writing_kek(&mut self) -> Result<Kek> {

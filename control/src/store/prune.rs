@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, micros, stored};
+use super::row::{Columns, ago, micros, stored};
 use super::{Result, SESSION_TTL, Store};
 
 /// How long things are kept.
@@ -46,23 +46,26 @@ impl Store {
             .delete_in_batches(
                 "DELETE FROM audit_events WHERE (org_id, number) IN \
                  (SELECT org_id, number FROM audit_events WHERE time < $1 ORDER BY time LIMIT $2)",
-                before(now, retention.audit),
+                ago(now, retention.audit),
             )
             .await?;
         pruned.answers = self
             .delete_in_batches(
                 "DELETE FROM idempotency WHERE (org_id, actor, key) IN \
                  (SELECT org_id, actor, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
-                before(now, ANSWERS),
+                ago(now, ANSWERS),
             )
             .await?;
         pruned.changes = self.prune_changes().await?;
         for (sql, age) in [
-            ("DELETE FROM sessions WHERE seen_at < $1", SESSION_TTL),
             ("DELETE FROM replicas WHERE seen_at < $1", REPLICAS),
+            (
+                "DELETE FROM sessions WHERE seen_at < $1 OR replica NOT IN (SELECT id FROM replicas)",
+                SESSION_TTL,
+            ),
         ] {
             let mut write = self.write().await?;
-            sqlx::query(sql).bind(before(now, age)).execute(write.connection()).await?;
+            sqlx::query(sql).bind(ago(now, age)).execute(write.connection()).await?;
             write.commit().await?;
         }
         self.release("prune").await?;
@@ -137,8 +140,4 @@ impl Store {
             .await?;
         write.commit().await
     }
-}
-
-fn before(now: Timestamp, age: Duration) -> i64 {
-    micros(now).saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, micros};
+use super::row::{Columns, ago, micros};
 use super::transaction::only_number;
 use super::{Result, Store};
 use crate::crypto::KekId;
 
 /// A replica that says nothing for so long is dead.
 const DEAD: Duration = Duration::from_secs(5);
+
+/// When a process that is alive must have said so.
+pub(super) fn alive_since(now: Timestamp) -> i64 {
+    ago(now, DEAD)
+}
 
 impl Store {
     /// To be called each second: says that this process is alive and takes over KEKs that are new. An error other
@@ -54,7 +59,7 @@ impl Store {
             "SELECT COUNT(*) FROM replicas WHERE id <> $1 AND seen_at > $2 AND keks NOT LIKE '%' || $3 || '%'",
         )
         .bind(self.replica().as_str())
-        .bind(micros(now).saturating_sub(i64::try_from(DEAD.as_micros()).unwrap_or(i64::MAX)))
+        .bind(alive_since(now))
         .bind(kek.as_str())
         .fetch_one(&self.0.reader)
         .await?;

@@ -1,6 +1,7 @@
 //! Reading rows.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
@@ -80,6 +81,11 @@ fn time(microseconds: i64) -> Result<Timestamp> {
 /// A time as it is stored.
 pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
+}
+
+/// A time in the past, as it is stored.
+pub(super) fn ago(now: Timestamp, age: Duration) -> i64 {
+    micros(now).saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A number as it is stored. Those of ours stay below 2^63.

@@ -7,12 +7,22 @@ use jiff::Timestamp;
 use sqlx::Any;
 use sqlx::query::Query;
 
-use super::row::{assembled, micros, placeholders, stored};
-use super::{Announcement, Result, Store};
+use super::row::{ago, assembled, micros, placeholders, stored};
+use super::{Announcement, Result, Store, replicas};
 use crate::domain::{AckRecord, EnclaveId, OrgId, SessionId, SessionRecord};
 
 /// A session of which nothing was heard for so long is over, whatever became of the process that had it.
 pub const SESSION_TTL: Duration = Duration::from_secs(3 * HEARTBEAT_SECONDS);
+
+/// The sessions of an enclave `e` that live: $2 is when the process that has it must have said something, and $3 when
+/// it must have said something of the session.
+pub(super) const LIVE: &str = "FROM sessions s JOIN replicas r ON r.id = s.replica \
+    WHERE s.enclave_id = e.id AND r.seen_at > $2 AND s.seen_at > $3";
+
+/// $2 and $3 of [`LIVE`].
+pub(super) fn live_since(now: Timestamp) -> (i64, i64) {
+    (replicas::alive_since(now), ago(now, SESSION_TTL))
+}
 
 /// Rows of one statement: each has some parameters, and SQLite takes 32,766.
 const BATCH: usize = 1000;
@@ -21,28 +31,32 @@ impl Store {
     /// Notes that brokers are connected to this process, or still are. A session that is new has confirmed nothing.
     pub async fn touch_sessions(&self, sessions: &[SessionRecord], now: Timestamp) -> Result<()> {
         for batch in sessions.chunks(BATCH) {
-            let mut write = self.write().await?;
-            let values = placeholders(batch.len(), 4);
-            let sql = format!(
-                "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
+            retrying(|| self.touch_batch(batch, now)).await?;
+        }
+        Ok(())
+    }
+
+    async fn touch_batch(&self, batch: &[SessionRecord], now: Timestamp) -> Result<()> {
+        let mut write = self.write().await?;
+        let values = placeholders(batch.len(), 4);
+        let sql = format!(
+            "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
                  UPDATE enclaves SET seen_at = v.seen_at, max_stale = v.max_stale FROM v \
                  WHERE enclaves.id = v.enclave_id"
-            );
-            bind_sessions(&sql, batch, now).execute(write.connection()).await?;
-            // An enclave that was deleted has no sessions any more.
-            let sql = format!(
-                "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
+        );
+        bind_sessions(&sql, batch, now).execute(write.connection()).await?;
+        // An enclave that was deleted has no sessions any more.
+        let sql = format!(
+            "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
                  INSERT INTO sessions (enclave_id, id, replica, connected_at, seen_at, max_stale) \
                  SELECT v.enclave_id, v.id, ${replica}, v.seen_at, v.seen_at, v.max_stale FROM v \
                  JOIN enclaves e ON e.id = v.enclave_id WHERE TRUE \
                  ON CONFLICT (enclave_id, id) DO UPDATE SET seen_at = excluded.seen_at, \
                  replica = excluded.replica, max_stale = excluded.max_stale",
-                replica = batch.len() * 4 + 1
-            );
-            bind_sessions(&sql, batch, now).bind(self.replica().as_str()).execute(write.connection()).await?;
-            write.commit().await?;
-        }
-        Ok(())
+            replica = batch.len() * 4 + 1
+        );
+        bind_sessions(&sql, batch, now).bind(self.replica().as_str()).execute(write.connection()).await?;
+        write.commit().await
     }
 
     /// Notes that a broker has gone.
@@ -61,27 +75,10 @@ impl Store {
         write.commit().await
     }
 
-    /// Ends what an earlier process of this name left behind, as at the start of the only process on SQLite.
-    pub async fn end_sessions_of_others(&self) -> Result<u64> {
-        let mut write = self.write().await?;
-        let ended = sqlx::query("DELETE FROM sessions WHERE replica NOT IN (SELECT id FROM replicas)")
-            .execute(write.connection())
-            .await?;
-        write.commit().await?;
-        Ok(ended.rows_affected())
-    }
-
     /// Notes what brokers have confirmed: one record for each session, the newest. All of one organisation.
     pub async fn record_acks(&self, org: &OrgId, acks: &[AckRecord]) -> Result<()> {
         for batch in acks.chunks(BATCH) {
-            let mut attempt = 0;
-            loop {
-                attempt += 1;
-                match self.record_batch(org, batch).await {
-                    Err(error) if error.is_transient() && attempt < 5 => {}
-                    done => break done?,
-                }
-            }
+            retrying(|| self.record_batch(org, batch)).await?;
         }
         Ok(())
     }
@@ -113,6 +110,17 @@ impl Store {
         write.announce(Announcement::Acks(org.clone()));
         write.commit().await
     }
+}
+
+/// Does it again where another transaction was in the way: two batches may lock the same rows in different orders.
+async fn retrying<F: Future<Output = Result<()>>>(attempt: impl Fn() -> F) -> Result<()> {
+    for _ in 0..4 {
+        match attempt().await {
+            Err(error) if error.is_transient() => {}
+            done => return done,
+        }
+    }
+    attempt().await
 }
 
 fn bind_sessions<'q>(

@@ -48,22 +48,15 @@ impl Snapshot {
         rows.iter().map(agents::record).collect()
     }
 
-    /// The secrets of active agents behind one of them, sorted by agent and name.
+    /// The secrets of active agents behind one of them, sorted by agent and name. An empty page is the end; a short
+    /// one need not be.
     pub async fn agent_secrets(
         &mut self,
         after: Option<(&AgentName, &SecretName)>,
         limit: u32,
     ) -> Result<Vec<StoredSecret>> {
         let (agent, name) = after.map_or(("", ""), |(agent, name)| (agent.as_str(), name.as_str()));
-        // From the agents, in their order, to the few secrets of each.
-        let sql = format!(
-            "SELECT {} FROM agents a JOIN secrets s ON s.org_id = a.org_id AND s.agent_id = a.id \
-             LEFT JOIN secret_heads h ON h.org_id = s.org_id AND h.agent_id = s.agent_id AND h.name = s.name \
-             WHERE a.enclave_id = $1 AND a.state = 'active' AND a.name >= $2 \
-             AND (a.name > $2 OR s.name > $3) ORDER BY a.name, s.name LIMIT $4",
-            secrets::COLUMNS
-        );
-        let rows = sqlx::query(assembled(sql))
+        let rows = sqlx::query(assembled(secrets_sql()))
             .bind(self.enclave.as_str())
             .bind(agent)
             .bind(name)
@@ -73,7 +66,7 @@ impl Snapshot {
         secrets::read_all(&rows)
     }
 
-    /// The organisation's secrets behind a name, sorted by name.
+    /// The organisation's secrets behind a name, sorted by name. An empty page is the end; a short one need not be.
     pub async fn org_secrets(&mut self, after: Option<&SecretName>, limit: u32) -> Result<Vec<StoredSecret>> {
         let sql = format!(
             "SELECT {} {} WHERE s.org_id = $1 AND s.agent_id = '' AND s.name > $2 ORDER BY s.name LIMIT $3",
@@ -93,4 +86,15 @@ impl Snapshot {
     pub async fn end(self) -> Result<()> {
         Ok(self.transaction.rollback().await?)
     }
+}
+
+/// From the agents, in their order, to the few secrets of each.
+pub(super) fn secrets_sql() -> String {
+    format!(
+        "SELECT {} FROM agents a JOIN secrets s ON s.org_id = a.org_id AND s.agent_id = a.id \
+         LEFT JOIN secret_heads h ON h.org_id = s.org_id AND h.agent_id = s.agent_id AND h.name = s.name \
+         WHERE a.enclave_id = $1 AND a.state = 'active' AND a.name >= $2 \
+         AND (a.name > $2 OR s.name > $3) ORDER BY a.name, s.name LIMIT $4",
+        secrets::COLUMNS
+    )
 }

@@ -8,7 +8,7 @@ use crate::store::row::Columns;
 use crate::store::{Result, StoreError};
 
 /// $1 is the organisation.
-pub(super) const SELECT: &str = "SELECT a.id, a.name, e.name AS enclave, a.unix_user, a.gid, a.unit, a.cgroup, \
+pub(in crate::store) const SELECT: &str = "SELECT a.id, a.name, e.name AS enclave, a.unix_user, a.gid, a.unit, a.cgroup, \
     a.acts_as, a.state, a.reason, a.created_at, a.revision, \
     (SELECT COUNT(*) FROM secrets s WHERE s.org_id = a.org_id AND s.agent_id = a.id AND s.credential = 1) \
     AS credentials, \

@@ -17,7 +17,7 @@ pub(super) struct Sqlite {
 
 /// Each connection is set up with this. WAL lets readers go on while one writes; `FULL` syncs at each commit, so
 /// that what was acknowledged survives a power cut.
-const SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; \
+const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                      PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864";
 
 impl Sqlite {

@@ -7,7 +7,7 @@ use dvx_proto::Secret;
 use jiff::Timestamp;
 
 use super::aad;
-use crate::crypto::Unreadable;
+use crate::crypto::{Envelope, Kek, Unreadable};
 use crate::domain::{Cause, Decision, Event, SecretId, StoredSecret};
 use crate::store::row::stored;
 use crate::store::{Result, Store, heads};
@@ -50,17 +50,21 @@ impl Store {
         let Some(head) = secret.head.as_ref().filter(|_| !secret.malformed) else {
             return Ok(Err(Unreadable));
         };
-        let key = {
-            let mut connection = self.0.reader.acquire().await?;
-            self.head_key(&mut connection, &secret.place.org).await?
-        };
-        let Ok(key) = key else { return Ok(Err(Unreadable)) };
+        let Ok(key) = self.head_key(&secret.place.org).await? else { return Ok(Err(Unreadable)) };
         if !heads::current(head, secret.version, secret.id.as_str()) || !head.authentic(&key, &secret.place) {
             return Ok(Err(Unreadable));
         }
-        let Some(kek) = self.kek(&secret.envelope.kek).await? else { return Ok(Err(Unreadable)) };
-        let aad = aad(&secret.place, &secret.id, &secret.metadata, secret.credential, stored(secret.version));
-        Ok(secret.envelope.open(&kek, &aad))
+        if let Some(kek) = self.kek(&secret.envelope.kek).await? {
+            return Ok(open(secret, &secret.envelope, &kek));
+        }
+        // A rekey may have come to its end since the row was read.
+        let agent = secret.place.agent.as_ref().map(|(id, _)| id);
+        let again = self.stored_secret(&secret.place.org, agent, &secret.place.name).await?;
+        let Some(again) = again.filter(|again| again.version == secret.version) else {
+            return Ok(Err(Unreadable));
+        };
+        let Some(kek) = self.kek(&again.envelope.kek).await? else { return Ok(Err(Unreadable)) };
+        Ok(open(secret, &again.envelope, &kek))
     }
 
     async fn report(&self, secret: &StoredSecret, now: Timestamp) -> Result<()> {
@@ -81,4 +85,9 @@ impl Store {
         };
         self.append_event(&cause, event).await
     }
+}
+
+fn open(secret: &StoredSecret, envelope: &Envelope, kek: &Kek) -> Result<Secret, Unreadable> {
+    let aad = aad(&secret.place, &secret.id, &secret.metadata, secret.credential, stored(secret.version));
+    envelope.open(kek, &aad)
 }

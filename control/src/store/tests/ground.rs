@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dvx_proto::agent::AuthType;
-use dvx_proto::operator::{CreateAgent, CreatedEnclave, Role, Selectors};
+use dvx_proto::operator::{AuditEvent, CreateAgent, CreatedEnclave, Role, Selectors};
 use dvx_proto::{AgentName, Secret};
 use dvx_tests::Postgres;
 
 use crate::clock;
-use crate::crypto::Kek;
-use crate::domain::{Actor, Cause, Metadata, NewSecret, Outcome};
+use crate::crypto::{Kek, Unreadable};
+use crate::domain::{Actor, AgentId, AuditQuery, Cause, Metadata, NewSecret, Outcome};
 use crate::store::Store;
+use crate::store::row::assembled;
+use crate::store::transaction::only_number;
 
 /// A database, and the KEK that it will be encrypted with.
 pub(super) struct Ground {
@@ -26,6 +28,11 @@ pub(super) fn sqlite() -> Ground {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("control.db").display());
     Ground { url, kek: Kek::generate(), _directory: Some(directory), _server: None }
+}
+
+/// A database that the test made itself.
+pub(super) fn at(url: String) -> Ground {
+    Ground { url, kek: Kek::generate(), _directory: None, _server: None }
 }
 
 /// A database of PostgreSQL, where there is one.
@@ -105,4 +112,76 @@ pub(super) fn credential(token: &str) -> NewSecret {
             expires_at: Some("2030-01-01T00:00:00Z".parse().unwrap()),
         },
     }
+}
+
+impl Ground {
+    /// A store with the enclave `lab`, the agents `a` and `b` in it, and a token for each.
+    pub(super) async fn furnished(&self) -> (Store, Cause) {
+        let store = self.initialised().await;
+        let cause = self.cause(&store).await;
+        self.enclave(&store, &cause, "lab").await;
+        for name in ["a", "b"] {
+            let agent = self.agent(&store, &cause, name, "lab").await;
+            store.set_secret(&cause, Some(&agent), credential(&format!("glpat-{name}"))).await.unwrap();
+        }
+        (store, cause)
+    }
+
+    /// Another process on the same database.
+    pub(super) async fn replica(&self) -> Store {
+        self.open().await
+    }
+}
+
+/// A secret that agents may read.
+pub(super) fn plain(name: &str, value: &str) -> NewSecret {
+    NewSecret {
+        name: name.parse().unwrap(),
+        value: Secret::from(value.as_bytes().to_vec()),
+        metadata: Metadata {
+            agent_accessible: true,
+            display_name: None,
+            auth_type: None,
+            instance_url: None,
+            expires_at: None,
+        },
+    }
+}
+
+/// What an operator's own connection to the database does. How many rows it touched.
+pub(super) async fn execute(store: &Store, sql: &str) -> u64 {
+    let done = sqlx::query(assembled(sql.to_owned())).execute(&store.0.writer).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+}
+
+/// A statement's only number.
+pub(super) async fn number(store: &Store, sql: &str) -> i64 {
+    let row = sqlx::query(assembled(sql.to_owned())).fetch_one(&store.0.reader).await;
+    only_number(&row.unwrap_or_else(|error| panic!("{sql}: {error}"))).unwrap()
+}
+
+/// The value of an agent's token, if it opens.
+pub(super) async fn opened(store: &Store, cause: &Cause, agent: &str) -> Option<Result<String, Unreadable>> {
+    let org = &cause.actor.org;
+    let id = store.agent_id(org, &agent.parse().unwrap()).await.unwrap();
+    opened_as(store, cause, Some(&id), "gitlab:token").await
+}
+
+/// The value of any secret, if it opens.
+pub(super) async fn opened_as(
+    store: &Store,
+    cause: &Cause,
+    agent: Option<&AgentId>,
+    name: &str,
+) -> Option<Result<String, Unreadable>> {
+    let stored = store.stored_secret(&cause.actor.org, agent, &name.parse().unwrap()).await.unwrap()?;
+    let value = store.open_secret(&stored, cause.time).await.unwrap();
+    Some(value.map(|value| String::from_utf8(value.expose_secret().to_vec()).unwrap()))
+}
+
+/// Every event of the organisation with this action.
+pub(super) async fn events(store: &Store, cause: &Cause, action: &str) -> Vec<AuditEvent> {
+    let query = AuditQuery { limit: 10_000, ..AuditQuery::default() };
+    let events = store.events(&cause.actor.org, &query).await.unwrap();
+    events.into_iter().map(|stored| stored.event).filter(|event| event.action == action).collect()
 }
