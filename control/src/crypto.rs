@@ -2,6 +2,7 @@
 
 mod envelope;
 mod kek;
+pub(crate) mod seal;
 mod token;
 
 pub use envelope::{Envelope, Unreadable};

@@ -1,26 +1,19 @@
-//! What is done at intervals.
+//! What the control plane does by itself. Where several replicas run, each piece is done by one at a time.
+
+mod heartbeat;
+mod prune;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::app::App;
-use crate::clock;
-use crate::store::StoreError;
 
-/// Until the process stops.
+/// Works until the process stops.
 pub(crate) async fn run(app: Arc<App>) -> io::Result<()> {
-    loop {
-        tokio::select! {
-            () = app.stopped() => return Ok(()),
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-        match app.store.heartbeat(clock::wall()).await {
-            Ok(()) => {}
-            Err(error @ StoreError::Unavailable(_)) => {
-                tracing::warn!(error = crate::causes::causes(&error), "the database does not answer");
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        }
+    tokio::select! {
+        () = app.stopped() => {}
+        () = prune::run(&app) => {}
+        ended = heartbeat::run(&app) => return ended,
     }
+    Ok(())
 }

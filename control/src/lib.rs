@@ -23,6 +23,7 @@ pub mod store;
 mod admin;
 mod api;
 mod app;
+mod audit;
 mod causes;
 mod cli;
 mod config;

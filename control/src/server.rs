@@ -96,7 +96,9 @@ async fn serve(
     let store = Store::open(config.database.url(), kek, clock::wall()).await?;
     let (stop, stopping) = watch::channel(false);
     let hub = Hub::new(store.clone());
-    let app = App::new(store.clone(), hub, config.clone(), Metrics::new()?, stopping.clone());
+    let metrics = Metrics::new()?;
+    hub.metrics().register(metrics.registry())?;
+    let app = App::new(store.clone(), hub, config.clone(), metrics, stopping.clone());
 
     let mut tasks: Tasks = JoinSet::new();
     let hub_app = app.clone();

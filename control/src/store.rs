@@ -30,6 +30,7 @@ mod secrets;
 mod sessions;
 mod snapshot;
 mod transaction;
+mod watch;
 
 use std::sync::Arc;
 

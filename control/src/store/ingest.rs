@@ -3,36 +3,19 @@
 //! Lines come at least once and in order; each is stored once. What does not fit to the line before is stored all
 //! the same, and there is an event of it: the log is evidence also where it was tampered with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use super::row::{Columns, assembled, micros, placeholders, stored};
 use super::transaction::Write;
 use super::{Announcement, Result, Store, StoreError};
+use crate::audit::{self, Known, Stored};
 use crate::domain::{BrokerLine, Cause, ChainHead, Decision, EnclaveId, EnclaveIdentity, Event, Ingested};
 
 /// Lines of one statement.
 const BATCH: usize = 500;
 const COLUMNS: usize = 16;
-
-/// What is known of a broker's log.
-struct Chain {
-    number: i64,
-    head: Option<ChainHead>,
-    /// Hashes of the lines that a batch may repeat.
-    known: HashMap<u64, HashSet<[u8; 32]>>,
-}
-
-/// What a line is to the ones before.
-enum Fit {
-    Repeated,
-    Next,
-    Gap(String),
-    Broken(String),
-    /// The log begins anew.
-    Anew,
-}
 
 impl Store {
     /// The last line that there is of the log of an enclave's broker.
@@ -44,7 +27,7 @@ impl Store {
         row.map(|row| Ok(ChainHead { seq: row.count("seq")?, head: hash(row.blob("head")?)? })).transpose()
     }
 
-    /// Stores lines that follow each other in a broker's log: those that are new, and events of what does not fit.
+    /// Stores lines of a broker's log: those that are new, and events of what does not fit.
     pub async fn ingest(
         &self,
         enclave: &EnclaveIdentity,
@@ -53,79 +36,27 @@ impl Store {
     ) -> Result<Ingested> {
         let mut write = self.write().await?;
         write.lock(&enclave.org).await?;
-        let mut chain = write.chain(&enclave.id, lines).await?;
-        let mut fresh = Vec::with_capacity(lines.len());
-        let mut raised = 0;
-        let mut system = Cause::system(enclave.org.clone(), enclave.organisation.clone(), now);
-        system.actor.name = "system".into();
-        for line in lines {
-            let event = match chain.fit(line) {
-                Fit::Repeated => continue,
-                Fit::Next => None,
-                Fit::Gap(reason) => Some(("audit.gap", reason)),
-                Fit::Broken(reason) => Some(("audit.broken", reason)),
-                Fit::Anew => {
-                    chain.number += 1;
-                    chain.known.clear();
-                    chain.head = None;
-                    Some(("audit.gap", "the chain begins anew".to_owned()))
-                }
-            };
-            chain.take(line);
-            fresh.push((chain.number, line));
-            if let Some((action, reason)) = event {
-                let subject = Some(enclave.name.to_string());
-                let event =
-                    Event { action, subject, agent: None, decision: Decision::Denied, reason: Some(reason) };
-                write.event(&system, event).await?;
-                raised += 1;
-            }
+        let known = write.chain(&enclave.id, lines).await?;
+        let (known, plan) = audit::follow(known, lines.to_vec());
+        let raised = u64::try_from(plan.findings.len()).unwrap_or(u64::MAX);
+        let system = Cause::system(enclave.org.clone(), enclave.organisation.clone(), now);
+        for finding in plan.findings {
+            let (action, reason) = finding.into_parts();
+            let subject = Some(enclave.name.to_string());
+            let event =
+                Event { action, subject, agent: None, decision: Decision::Denied, reason: Some(reason) };
+            write.event(&system, event).await?;
         }
-        write.insert_lines(enclave, &fresh).await?;
-        write.save_chain(&enclave.id, &chain).await?;
-        if !fresh.is_empty() {
+        write.insert_lines(enclave, &plan.store).await?;
+        if let Some(known) = &known {
+            write.save_chain(&enclave.id, known).await?;
+        }
+        if !plan.store.is_empty() {
             write.announce(Announcement::Audit(enclave.org.clone()));
         }
         write.commit().await?;
-        let stored = u64::try_from(fresh.len()).unwrap_or(u64::MAX);
-        Ok(Ingested { seq: chain.head.map_or(0, |head| head.seq), stored, raised })
-    }
-}
-
-impl Chain {
-    fn fit(&self, line: &BrokerLine) -> Fit {
-        let begins = line.seq == 1 && line.prev == [0; 32];
-        let Some(head) = self.head else {
-            return if begins {
-                Fit::Next
-            } else {
-                Fit::Gap(format!("the log begins with line {}", line.seq))
-            };
-        };
-        if line.seq <= head.seq {
-            return match self.known.get(&line.seq) {
-                Some(hashes) if hashes.contains(&line.hash) => Fit::Repeated,
-                _ if begins => Fit::Anew,
-                Some(_) => Fit::Broken(format!("there is another line {}", line.seq)),
-                // Older than what is kept.
-                None => Fit::Repeated,
-            };
-        }
-        if line.seq > head.seq + 1 {
-            return Fit::Gap(format!("lines {} to {} are missing", head.seq + 1, line.seq - 1));
-        }
-        if line.prev == head.head {
-            Fit::Next
-        } else {
-            Fit::Broken(format!("line {} does not follow on line {}", line.seq, head.seq))
-        }
-    }
-
-    fn take(&mut self, line: &BrokerLine) {
-        self.known.entry(line.seq).or_default().insert(line.hash);
-        if self.head.is_none_or(|head| line.seq > head.seq) {
-            self.head = Some(ChainHead { seq: line.seq, head: line.hash });
-        }
+        let stored = u64::try_from(plan.store.len()).unwrap_or(u64::MAX);
+        Ok(Ingested { seq: known.map_or(0, |known| known.seq), stored, raised })
     }
 }
 
@@ -134,35 +65,36 @@ fn hash(bytes: Vec<u8>) -> Result<[u8; 32]> {
 }
 
 impl Write<'_> {
-    async fn chain(&mut self, enclave: &EnclaveId, lines: &[BrokerLine]) -> Result<Chain> {
+    /// How far the log of an enclave's broker was followed, and the lines that a batch may repeat.
+    async fn chain(&mut self, enclave: &EnclaveId, lines: &[BrokerLine]) -> Result<Option<Known>> {
         let row = sqlx::query("SELECT chain, seq, head FROM broker_chains WHERE enclave_id = $1")
             .bind(enclave.as_str())
             .fetch_optional(self.connection())
             .await?;
-        let Some(row) = row else { return Ok(Chain { number: 1, head: None, known: HashMap::new() }) };
-        let number = row.number("chain")?;
-        let head = ChainHead { seq: row.count("seq")?, head: hash(row.blob("head")?)? };
+        let Some(row) = row else { return Ok(None) };
+        let (chain, seq, head) = (row.count("chain")?, row.count("seq")?, hash(row.blob("head")?)?);
+        let mut known = Known { chain, seq, head, lines: BTreeMap::new() };
         let lowest = lines.iter().map(|line| line.seq).min().unwrap_or(0);
-        let mut known: HashMap<u64, HashSet<[u8; 32]>> = HashMap::new();
-        if lowest <= head.seq {
+        if lowest <= seq {
             let highest = lines.iter().map(|line| line.seq).max().unwrap_or(0);
             let rows = sqlx::query(
                 "SELECT seq, hash FROM audit_events WHERE enclave_id = $1 AND chain = $2 AND seq >= $3 AND seq <= $4",
             )
             .bind(enclave.as_str())
-            .bind(number)
-            .bind(stored(lowest))
+            .bind(stored(chain))
+            // With the line before, on which a late one must follow.
+            .bind(stored(lowest.saturating_sub(1)))
             .bind(stored(highest))
             .fetch_all(self.connection())
             .await?;
             for row in &rows {
-                known.entry(row.count("seq")?).or_default().insert(hash(row.blob("hash")?)?);
+                known.lines.entry(row.count("seq")?).or_default().push(hash(row.blob("hash")?)?);
             }
         }
-        Ok(Chain { number, head: Some(head), known })
+        Ok(Some(known))
     }
 
-    async fn insert_lines(&mut self, enclave: &EnclaveIdentity, lines: &[(i64, &BrokerLine)]) -> Result<()> {
+    async fn insert_lines(&mut self, enclave: &EnclaveIdentity, lines: &[Stored]) -> Result<()> {
         let mut number = self.event_numbers(&enclave.org, u64::try_from(lines.len()).unwrap_or(0)).await?;
         for batch in lines.chunks(BATCH) {
             let sql = format!(
@@ -171,7 +103,7 @@ impl Write<'_> {
                 placeholders(batch.len(), COLUMNS)
             );
             let mut statement = sqlx::query(assembled(sql)).persistent(false);
-            for (chain, line) in batch {
+            for Stored { chain, line, .. } in batch {
                 let event = &line.event;
                 statement = statement
                     .bind(enclave.org.as_str())
@@ -186,7 +118,7 @@ impl Write<'_> {
                     .bind(event.request_id.as_deref())
                     .bind(enclave.id.as_str())
                     .bind(enclave.name.as_str())
-                    .bind(*chain)
+                    .bind(stored(*chain))
                     .bind(stored(line.seq))
                     .bind(line.hash.as_slice())
                     .bind(line.line.as_str());
@@ -197,16 +129,15 @@ impl Write<'_> {
         Ok(())
     }
 
-    async fn save_chain(&mut self, enclave: &EnclaveId, chain: &Chain) -> Result<()> {
-        let Some(head) = chain.head else { return Ok(()) };
+    async fn save_chain(&mut self, enclave: &EnclaveId, known: &Known) -> Result<()> {
         sqlx::query(
             "INSERT INTO broker_chains (enclave_id, chain, seq, head) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (enclave_id) DO UPDATE SET chain = excluded.chain, seq = excluded.seq, head = excluded.head",
         )
         .bind(enclave.as_str())
-        .bind(chain.number)
-        .bind(stored(head.seq))
-        .bind(head.head.as_slice())
+        .bind(stored(known.chain))
+        .bind(stored(known.seq))
+        .bind(known.head.as_slice())
         .execute(self.connection())
         .await?;
         Ok(())

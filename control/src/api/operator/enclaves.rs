@@ -51,5 +51,6 @@ pub(crate) async fn delete(call: Call) -> Answer {
     call.no_query()?;
     let name: EnclaveName = call.name(0, "enclave")?;
     let changed = call.app().store.delete_enclave(&call.cause(), &name).await?;
+    call.app().hub.enclave_deleted(call.org(), &name);
     Ok(answer::at(changed.revision, answer::no_content()))
 }
