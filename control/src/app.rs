@@ -68,9 +68,15 @@ impl App {
 
     /// Records that somebody who is nobody asked for something. Always in the default organisation: there is
     /// no other that it could be about.
-    pub(crate) async fn note_unknown(&self, peer: Peer, id: &RequestId, refusal: &Refusal, now: Timestamp) {
+    pub(crate) async fn note_unknown(
+        self: &Arc<Self>,
+        peer: Peer,
+        id: &RequestId,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) {
         self.metrics.count_unauthenticated();
-        // A missing token is how clients ask which scheme there is; it proves nothing about anybody.
+        // Anything else says nothing about the caller.
         if !matches!(refusal.code, Code::TokenInvalid | Code::TokenMissing)
             || !self.refusals.is_recorded(peer)
         {
@@ -79,13 +85,12 @@ impl App {
         tracing::info!(%peer, code = %refusal.code, request_id = id.as_str(), "a caller is not known");
         let Ok((org, organisation)) = self.default_organisation().await else { return };
         let actor = Actor { org, organisation, name: peer.to_string(), role: None };
-        self.record(id, actor, Event::denied("operator.authenticate", None, refusal.code.as_str()), now)
-            .await;
+        self.record(id, actor, Event::denied("operator.authenticate", None, refusal.code.as_str()), now);
     }
 
     /// Records that an operator asked for more than its role allows.
-    pub(crate) async fn note_forbidden(
-        &self,
+    pub(crate) fn note_forbidden(
+        self: &Arc<Self>,
         peer: Peer,
         id: &RequestId,
         actor: &Actor,
@@ -99,14 +104,18 @@ impl App {
         tracing::info!(%peer, operator = actor.name, action = route.action, request_id = id.as_str(), "forbidden");
         let subject: String = path.chars().take(MAX_SUBJECT_CHARS).collect();
         let event = Event::denied(route.action, Some(subject), Code::RoleForbidden.as_str());
-        self.record(id, actor.clone(), event, now).await;
+        self.record(id, actor.clone(), event, now);
     }
 
-    async fn record(&self, id: &RequestId, actor: Actor, event: Event, now: Timestamp) {
+    /// Nobody is answered later for it.
+    fn record(self: &Arc<Self>, id: &RequestId, actor: Actor, event: Event, now: Timestamp) {
         let cause = Cause { actor, request_id: Some(id.as_str().to_owned()), time: now };
-        if let Err(error) = self.store.append_event(&cause, event).await {
-            tracing::warn!(error = crate::causes::causes(&error), "a refusal cannot be recorded");
-        }
+        let app = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.store.append_event(&cause, event).await {
+                tracing::warn!(error = crate::causes::causes(&error), "a refusal cannot be recorded");
+            }
+        });
     }
 }
 

@@ -201,8 +201,9 @@ pub struct CreateAgent {
     /// Selectors that must match as well.
     #[serde(default, flatten)]
     pub selectors: Selectors,
-    /// The user on whose behalf it acts.
+    /// The user on whose behalf it acts: 1 to 255 bytes of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = r"^[!-~]([ -~]{0,253}[!-~])?$"))]
     pub acts_as: Option<String>,
 }
 
@@ -214,9 +215,14 @@ pub struct Selectors {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
     /// The systemd system unit.
+    #[cfg_attr(feature = "openapi", schema(pattern = r"^[A-Za-z0-9_@-]{1,64}[.](service|scope)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// The cgroup, or one above it.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = r"^(/[A-Za-z0-9_@-]{1,32}([.](service|scope|slice))?){1,4}$")
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
 }

@@ -115,7 +115,7 @@ async fn enter(
     if let Found::Route { route, .. } = &found
         && actor.role.is_none_or(|role| role < route.role)
     {
-        app.note_forbidden(peer, id, &actor, route, parts.uri.path(), now).await;
+        app.note_forbidden(peer, id, &actor, route, parts.uri.path(), now);
         let needed = route.role.as_str();
         let detail = format!("this needs the role {needed}; {} is {}", actor.name, role_of(&actor));
         return Err(Refusal::new(Code::RoleForbidden, detail));
