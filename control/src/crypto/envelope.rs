@@ -94,7 +94,7 @@ impl DataKey {
     }
 
     fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(&(*self.0).into())
+        Aes256Gcm::new((&*self.0).into())
     }
 }
 

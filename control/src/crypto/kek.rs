@@ -84,7 +84,7 @@ impl Kek {
         let mut id = [0; 16];
         derive(key.as_slice(), b"dvx kek id", &mut id);
         let id = KekId(id.iter().map(|byte| format!("{byte:02x}")).collect());
-        let cipher = Aes256Gcm::new(&(*key).into());
+        let cipher = Aes256Gcm::new((&*key).into());
         Self(Arc::new(Inner { id, key, cipher }))
     }
 

@@ -130,8 +130,9 @@ impl StoreError {
     /// Whether the same again may succeed: another transaction was in the way.
     pub fn is_transient(&self) -> bool {
         let Self::Unavailable(sqlx::Error::Database(error)) = self else { return false };
-        // PostgreSQL: serialization_failure, deadlock_detected. SQLite: SQLITE_BUSY and its extensions.
-        matches!(error.code().as_deref(), Some("40001" | "40P01" | "5" | "261" | "517"))
+        // PostgreSQL: serialization_failure, deadlock_detected, lock_not_available. SQLite: SQLITE_BUSY and its
+        // extensions.
+        matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03" | "5" | "261" | "517"))
     }
 
     /// Whether it is the operator's of this installation to put right, at the start.

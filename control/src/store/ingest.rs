@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, assembled, micros, placeholders, stored};
+use super::row::{Columns, assembled, clean, micros, placeholders, stored};
 use super::transaction::Write;
 use super::{Announcement, Result, Store, StoreError};
 use crate::audit::{self, Known, Stored};
@@ -109,13 +109,13 @@ impl Write<'_> {
                     .bind(enclave.org.as_str())
                     .bind(stored(number))
                     .bind(micros(event.time))
-                    .bind(event.actor.as_str())
-                    .bind(event.action.as_str())
-                    .bind(event.subject.as_deref())
-                    .bind(event.agent.as_deref())
-                    .bind(event.decision.as_str())
-                    .bind(event.reason.as_deref())
-                    .bind(event.request_id.as_deref())
+                    .bind(clean(&event.actor).into_owned())
+                    .bind(clean(&event.action).into_owned())
+                    .bind(event.subject.as_deref().map(|text| clean(text).into_owned()))
+                    .bind(event.agent.as_deref().map(|text| clean(text).into_owned()))
+                    .bind(clean(&event.decision).into_owned())
+                    .bind(event.reason.as_deref().map(|text| clean(text).into_owned()))
+                    .bind(event.request_id.as_deref().map(|text| clean(text).into_owned()))
                     .bind(enclave.id.as_str())
                     .bind(enclave.name.as_str())
                     .bind(stored(*chain))

@@ -1,5 +1,6 @@
 //! Reading rows.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -91,6 +92,11 @@ pub(super) fn ago(now: Timestamp, age: Duration) -> i64 {
 /// A number as it is stored. Those of ours stay below 2^63.
 pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Text that came from elsewhere, as both engines store it: PostgreSQL takes no NUL.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 /// Placeholders for so many rows of so many columns: `($1, $2), ($3, $4)`.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{Any, AnyConnection, Row, Transaction};
 
-use super::row::{Columns, micros, stored};
+use super::row::{Columns, clean, micros, stored};
 use super::{Announcement, Object, Result, Store, StoreError};
 use crate::domain::{Cause, ChangedObject, Event, OrgId, Revision};
 
@@ -104,10 +104,10 @@ impl Write<'_> {
         .bind(cause.actor.name.as_str())
         .bind(cause.actor.role.map(|role| role.as_str()))
         .bind(event.action)
-        .bind(event.subject)
-        .bind(event.agent)
+        .bind(event.subject.as_deref().map(|text| clean(text).into_owned()))
+        .bind(event.agent.as_deref().map(|text| clean(text).into_owned()))
         .bind(event.decision.as_str())
-        .bind(event.reason)
+        .bind(event.reason.as_deref().map(|text| clean(text).into_owned()))
         .bind(cause.request_id.as_deref())
         .execute(self.connection())
         .await?;

@@ -2,14 +2,22 @@
 
 use std::borrow::Cow;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyPool, Executor};
 
 use super::{ACQUIRE_TIMEOUT, Backend, Connecting, Pools};
 
 pub(super) struct Postgres {
     url: String,
 }
+
+/// A replica that hangs, or was cut off, in the middle of a transaction must not keep the others from writing. A
+/// commit that was acknowledged survives a crash, also where the server is set up to be faster than that.
+const SETUP: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'; \
+                     SET statement_timeout = '60s'; SET synchronous_commit = on";
+
+/// Snapshots stand still while a broker does not take what was read. They lock nothing.
+const SNAPSHOT_SETUP: &str = "SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '60s'";
 
 impl Postgres {
     const CONNECTIONS: u32 = 16;
@@ -19,10 +27,16 @@ impl Postgres {
         Self { url: url.to_owned() }
     }
 
-    async fn pool(&self, connections: u32) -> Result<AnyPool, sqlx::Error> {
+    async fn pool(&self, connections: u32, setup: &'static str) -> Result<AnyPool, sqlx::Error> {
         AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    connection.execute(setup).await?;
+                    Ok(())
+                })
+            })
             .connect(&self.url)
             .await
     }
@@ -31,8 +45,8 @@ impl Postgres {
 impl Backend for Postgres {
     fn connect(&self) -> Connecting<'_> {
         Box::pin(async {
-            let pool = self.pool(Self::CONNECTIONS).await?;
-            let snapshots = self.pool(Self::SNAPSHOTS).await?;
+            let pool = self.pool(Self::CONNECTIONS, SETUP).await?;
+            let snapshots = self.pool(Self::SNAPSHOTS, SNAPSHOT_SETUP).await?;
             Ok(Pools { writer: pool.clone(), reader: pool, snapshots })
         })
     }

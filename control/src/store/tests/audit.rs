@@ -16,6 +16,7 @@ on_both_engines!(
     lines_are_stored_once_and_follow_each_other,
     gaps_and_breaks_are_events,
     a_log_that_begins_anew_is_another_chain,
+    a_text_that_no_database_takes_holds_nothing_up,
     what_is_too_old_is_dropped_by_one_replica_at_a_time,
 );
 
@@ -129,6 +130,16 @@ async fn a_log_that_begins_anew_is_another_chain(ground: Ground) {
     let other = lab_of(&ground, &store, &cause).await;
     let late = store.ingest(&other, &late[6..], cause.time).await.unwrap();
     assert_eq!((late.seq, late.stored, late.raised), (8, 2, 1), "a log whose beginning never came");
+}
+
+async fn a_text_that_no_database_takes_holds_nothing_up(ground: Ground) {
+    let (store, cause, enclave) = lab(&ground).await;
+    let mut lines = log(&cause, "x", 1);
+    lines[0].event.subject = Some("a\0b".into());
+    store.ingest(&enclave, &lines, cause.time).await.unwrap();
+    store.append_event(&cause, Event::denied("agent.create", Some("a\0b".into()), "\0")).await.unwrap();
+    let stored = number(&store, "SELECT COUNT(*) FROM audit_events WHERE subject = 'a\u{fffd}b'").await;
+    assert_eq!(stored, 2);
 }
 
 async fn lab_of(ground: &Ground, store: &Store, cause: &Cause) -> EnclaveIdentity {
