@@ -14,7 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::audit::verify::verify;
 use crate::causes::causes;
-use crate::config::{Config, UpstreamConfig};
+use crate::config::{Config, ConfigError, UpstreamConfig};
 use crate::{sandbox, server};
 
 /// The daemon that serves agents their credentials.
@@ -175,16 +175,14 @@ fn check(path: &Path) -> Exit {
 }
 
 fn load(path: &Path) -> Result<Config, Exit> {
-    load_with(path, &|name| std::env::var(name).ok())
+    Config::load(path, &|name| std::env::var(name).ok()).map_err(|errors| refuse(&errors))
 }
 
-fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Exit> {
-    Config::load(path, env).map_err(|errors| {
-        for error in errors {
-            write_error(&error.to_string());
-        }
-        Exit::Config
-    })
+fn refuse(errors: &[ConfigError]) -> Exit {
+    for error in errors {
+        write_error(&error.to_string());
+    }
+    Exit::Config
 }
 
 /// Where the broker of this configuration answers operators. Their shells have not got all of the variables
@@ -195,11 +193,12 @@ fn admin_socket(config: Option<PathBuf>) -> Result<PathBuf, Exit> {
         let fallback = || (name == "CREDENTIALS_DIRECTORY").then(|| CREDENTIALS.to_owned());
         std::env::var(name).ok().or_else(fallback)
     };
+    let named = |path: &Path| Config::admin_socket(path, &env).map_err(|errors| refuse(&errors));
     let default = Path::new(Config::DEFAULT_PATH);
     match config {
-        Some(config) => Ok(load_with(&config, &env)?.listen.admin),
+        Some(config) => named(&config),
         None if matches!(default.try_exists(), Ok(false)) => Ok(Config::DEFAULT_ADMIN_SOCKET.into()),
-        None => Ok(load_with(default, &env)?.listen.admin),
+        None => named(default),
     }
 }
 

@@ -143,6 +143,22 @@ impl Config {
         Self::parse(path, &text, Surroundings { env, uid_of: &uid_of_user })
     }
 
+    /// The admin socket that a file names, whatever else is in it: a broker may run, though its file has errors by
+    /// now, or names files that only its own user may read.
+    pub(crate) fn admin_socket(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<PathBuf, Vec<ConfigError>> {
+        let text =
+            trust::read_config(path).map_err(|cause| vec![ConfigError::of_file(path, Cause::File(cause))])?;
+        let document = Document::new(path, &text, env);
+        let mut top = document.parse();
+        let listen = listen(&mut top);
+        top.ignore_rest();
+        let errors = document.into_errors();
+        if errors.is_empty() { Ok(listen.admin) } else { Err(errors) }
+    }
+
     fn parse(path: &Path, text: &str, surroundings: Surroundings<'_>) -> Result<Self, Vec<ConfigError>> {
         let document = Document::new(path, text, surroundings.env);
         let mut top = document.parse();

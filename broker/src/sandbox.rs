@@ -93,13 +93,17 @@ enum Reach {
     Network,
 }
 
-/// Whether this broker is root's own with root as an agent on loopback. To know that such a caller is not a
+/// Whether this broker is root's own with root as an agent on loopback, or with agents that are not known yet. To know that such a caller is not a
 /// container's root it has to see which process holds the socket, and a Landlock domain lets nobody look at
 /// processes outside of it, not even root (landlock(7), "Ptrace restrictions"). Where the broker is not root it
 /// cannot look anyway.
 fn looks_at_processes_of_root(config: &Config) -> bool {
     let is_root = rustix::process::geteuid().is_root();
-    is_root && config.listen.tcp.is_some() && config.agents.iter().any(|rule| rule.uid == 0)
+    let may_be_agent = match &config.upstream {
+        UpstreamConfig::Control(_) => true,
+        UpstreamConfig::Directory { .. } => config.agents.iter().any(|rule| rule.uid == 0),
+    };
+    is_root && config.listen.tcp.is_some() && may_be_agent
 }
 
 #[cfg(test)]

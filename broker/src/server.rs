@@ -184,7 +184,7 @@ impl Broker {
             unix = %listen.unix.display(),
             tcp = listen.tcp.map(tracing::field::display),
             upstream = self.config.upstream.kind(),
-            agents = self.config.agents.len(),
+            agents = (!matches!(self.config.upstream, UpstreamConfig::Control(_))).then_some(self.config.agents.len()),
             "serving"
         );
         systemd::ready();

@@ -111,6 +111,7 @@ fn readable(config: &Config, config_path: &Path) -> Vec<PathBuf> {
         }
         // They are read again with the configuration.
         UpstreamConfig::Control(control) => {
+            paths.extend(network_files());
             std::iter::once(&control.api_key_file).chain(&control.ca_file).map(PathBuf::as_path).collect()
         }
     };
@@ -119,6 +120,14 @@ fn readable(config: &Config, config_path: &Path) -> Vec<PathBuf> {
         paths.extend(fs::canonicalize(path).ok().map(|path| above(&path)));
     }
     paths
+}
+
+/// What finding a host by its name and trusting it reads, besides what is in the usual places.
+fn network_files() -> Vec<PathBuf> {
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    // Who manages the network puts it somewhere below /run and a link here.
+    let resolver = fs::canonicalize("/etc/resolv.conf").ok().map(|path| above(&path));
+    named.chain(resolver).collect()
 }
 
 /// The directory that a path is in, or will be in. What is there may be replaced; the root is only taken when

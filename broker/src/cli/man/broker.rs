@@ -41,6 +41,15 @@ pub(super) const SECTIONS: &[Section] = &[
                  configuration (systemd.exec(5)).",
             ),
             Term(
+                "`DVX_CONTROL_USER`",
+                "The user, besides root and the broker's own, that may serve the control plane's Unix socket. The \
+                 default is `dvx-control`.",
+            ),
+            Term(
+                "`SSL_CERT_FILE`, `SSL_CERT_DIR`",
+                "Where the system's certificates are, if not where they usually are.",
+            ),
+            Term(
                 "`LISTEN_FDS`, `LISTEN_FDNAMES`, `LISTEN_PID`",
                 "Sockets that a service manager made, in any order, told apart by their names: `unix`, `tcp`, \
                  `admin`. Those that are missing are bound as configured.",

@@ -16,7 +16,8 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Text(
                 "The file and the directory that it is in must belong to root or to the broker's user, and nobody \
-                 else may be able to write them: who writes this file owns the broker. It holds no secrets.",
+                 else may be able to write them: who writes this file owns the broker. It holds no secrets. The same \
+                 goes for the files that it names.",
             ),
             Text(
                 "Paths are absolute; `${NAME}` in them stands for an environment variable. Durations are a number \
@@ -24,7 +25,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Text(
                 "On SIGHUP, changes of `[[agents]]`, `[limits]` and `max_stale` come into force; others need a \
-                 restart.",
+                 restart, as does another API key.",
             ),
         ],
     },
@@ -50,17 +51,37 @@ pub(super) const SECTIONS: &[Section] = &[
             Term("`admin`", "The operator's socket, mode 0600. Default `/run/dvx/broker-admin.sock`."),
             Term("`agents`", "The directory of the agents' token files. Default `/run/dvx/agents`."),
             Heading("[upstream]"),
-            Term("`kind`", "Where secrets come from. This version has `directory`. Required."),
-            Term("`path`", "The directory; see DIRECTORY UPSTREAM. Required."),
+            Term(
+                "`kind`",
+                "Where secrets come from: `control`, the control plane, or `directory`. Which of the keys below \
+                 there are depends on it. Required.",
+            ),
+            Term(
+                "`url`",
+                "`control`: the control plane, `https://host[:port]`, or `unix:///path` on the same machine; see \
+                 CONTROL UPSTREAM. Required.",
+            ),
+            Term(
+                "`api_key_file`",
+                "`control`: the file with what `dvx enclave create` printed, such as \
+                 `${CREDENTIALS_DIRECTORY}/enclave-key`. One that others can read is refused; its group may. \
+                 Required.",
+            ),
+            Term(
+                "`ca_file`",
+                "`control`: certificates, in PEM, that are trusted besides those of the system. None unless given.",
+            ),
+            Term("`path`", "`directory`: the directory; see DIRECTORY UPSTREAM. Required."),
             Term(
                 "`allow_mode`",
-                "Permission bits, such as `\"0644\"`, that its files may have. Without it, files that others can \
-                 read or write are refused.",
+                "`directory`: permission bits, such as `\"0644\"`, that its files may have. Without it, files that \
+                 others can read or write are refused.",
             ),
             Term(
                 "`max_stale`",
-                "How long secrets are served while the upstream cannot be read, `\"1s\"` to `\"30d\"`. Default \
-                 `\"1h\"`.",
+                "How long secrets are served while the upstream cannot be reached or read, `\"1s\"` to `\"30d\"`. \
+                 Default `\"1h\"`. It is also how long an enclave that was deleted can be served, so choose no more \
+                 than that may be.",
             ),
             Heading("[limits]"),
             Term("`requests_per_second`", "Of each agent; 0 for no limit. Default 2000."),
@@ -79,7 +100,10 @@ pub(super) const SECTIONS: &[Section] = &[
                  locked memory.",
             ),
             Heading("[[agents]]"),
-            Text("One for each agent. All that is given must be true of a caller."),
+            Text(
+                "One for each agent. All that is given must be true of a caller. With `kind = \"control\"` the agents \
+                 come from the control plane, and there are none here.",
+            ),
             Term("`name`", "The agent's name: `[a-z0-9][a-z0-9_-]{0,63}`. Required."),
             Term("`user`, `uid`", "Its Unix user, by name or by number. One of them is required."),
             Term("`gid`", "A group, by number, that the caller's process must be in."),
@@ -102,6 +126,41 @@ pub(super) const SECTIONS: &[Section] = &[
                 "The audit log, created with mode 0600; one that others can read is refused. Without it, lines go \
                  to standard error, and their chain begins anew with each start.",
             ),
+        ],
+    },
+    Section {
+        title: "CONTROL UPSTREAM",
+        blocks: &[
+            Text(
+                "The broker keeps a connection to the control plane, which sends the agents of this enclave and their \
+                 secrets, and each change as it is made. Values are sealed for this one connection and opened in \
+                 protected memory. What was taken over stays in force, for `max_stale`, while the control plane \
+                 cannot be reached; the broker tries again after a tenth of a second, then less and less often, at \
+                 least every 15 seconds. Before it has heard anything it answers agents with 503.",
+            ),
+            Text(
+                "Until a restart the broker takes nothing older than what it has, so after the control plane's \
+                 database was replaced by an older copy the brokers have to be restarted.",
+            ),
+            Text(
+                "An agent whose Unix user this machine does not have, or whose rule is in the way of another \
+                 agent's, is refused alone; `dvx-broker status` and `dvx status` name it. Users are looked up again \
+                 every minute.",
+            ),
+            Text(
+                "Audit lines are copied to the control plane, from the file and those that a rotation left beside \
+                 it; lines that go to standard error from memory, the newest 4,096.",
+            ),
+            Text(
+                "On a Unix socket the API key is shown only to a server that runs as root, as the broker's own user, \
+                 or as `dvx-control`; the environment variable `DVX_CONTROL_USER` names another one. Proxies that the \
+                 environment names are not used.",
+            ),
+            Text(
+                "The shipped service unit denies all addresses but this machine's. For a control plane elsewhere, and \
+                 for a name server that is not on this machine, allow theirs with `systemctl edit dvx-broker`:",
+            ),
+            Code("[Service]\nIPAddressAllow=192.0.2.10\nLoadCredential=enclave-key:/etc/dvx/enclave-key"),
         ],
     },
     Section {
@@ -142,6 +201,16 @@ pub(super) const SECTIONS: &[Section] = &[
                  \n\
                  [audit]\n\
                  file = \"/var/log/dvx/audit.jsonl\"",
+            ),
+            Text("All agents of an enclave, from the control plane:"),
+            Code(
+                "enclave = \"lab-1\"\n\
+                 \n\
+                 [upstream]\n\
+                 kind = \"control\"\n\
+                 url = \"https://control.example.com\"\n\
+                 api_key_file = \"${CREDENTIALS_DIRECTORY}/enclave-key\"\n\
+                 max_stale = \"10m\"",
             ),
         ],
     },

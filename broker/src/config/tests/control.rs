@@ -139,3 +139,14 @@ fn agents_beside_a_control_plane_are_an_error() {
         "/b.toml:8: agents: with upstream.kind = \"control\" the agents come from the control plane; expected none here"
     );
 }
+
+#[test]
+fn the_admin_socket_is_known_without_the_key() {
+    let files = Files::new();
+    let text = "enclave = \"e\"\n[listen]\nadmin = \"/a/b.sock\"\n[upstream]\nkind = \"control\"\napi_key_file = \"/nox\"\n";
+    files.put("broker.toml", text, 0o600);
+    let path = files.0.path().join("broker.toml");
+    assert_eq!(Config::admin_socket(&path, &|_| None).unwrap(), Path::new("/a/b.sock"));
+    files.put("broker.toml", "[listen]\nadmin = 1\n", 0o600);
+    assert!(Config::admin_socket(&path, &|_| None).is_err());
+}
