@@ -7,7 +7,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::crypto::Kek;
 use crate::server::RunError;
-use crate::store::{Rekeyed, Store};
+use crate::store::{Rekeyed, Store, StoreError};
 
 pub(super) fn run(config: &Config, new_kek_file: &Path, output: Output) -> Exit {
     match rekey(config, new_kek_file) {
@@ -25,7 +25,13 @@ fn rekey(config: &Config, new_kek_file: &Path) -> Result<Rekeyed, RunError> {
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;
     runtime.block_on(async {
-        let store = Store::open(config.database.url(), old, clock::wall()).await?;
+        let store = match Store::open(config.database.url(), old, clock::wall()).await {
+            // Killed after its last step, and repeated: nothing is left to be done.
+            Err(StoreError::KekReplaced { current, .. }) if current == *new.id() => {
+                return Ok(Rekeyed::default());
+            }
+            opened => opened?,
+        };
         let rekeyed = store.rekey(&new, &clock::wall).await;
         // Else the others would wait for this process the next time, for as long as it may only be silent.
         if let Err(error) = store.sign_off().await {
