@@ -40,7 +40,7 @@ impl Change<'_> {
         loop {
             let wait = deadline.remaining().min(Duration::from_secs(MAX_WAIT_SECONDS.into()));
             let delivery = self.ask(client, wait).await.map_err(|error| {
-                let why = error.into_failure("it cannot be asked for").one_line();
+                let why = error.into_failure("the control plane").one_line();
                 Failure::new(format!("{done}, but whether that is in force cannot be told"), why)
                     .with_exit(exit::NOT_READY)
             })?;
@@ -66,7 +66,7 @@ impl Change<'_> {
                 note(&format!("done, but not yet in force at {}", missing.join(", ")));
             }
             Err(error) => {
-                let why = error.into_failure("it cannot be asked for").one_line();
+                let why = error.into_failure("the control plane").one_line();
                 note(&format!("done, but whether it is in force cannot be told: {why}"));
             }
         }

@@ -118,7 +118,8 @@ impl Screen {
         };
         let all = self.enclaves.len();
         let connected = count(|enclave| enclave.connected);
-        let behind = count(|enclave| enclave.lag > 0);
+        // Those that are not connected are behind in any case.
+        let behind = count(|enclave| enclave.connected && enclave.lag > 0);
         let degraded = count(|enclave| !enclave.degraded.is_empty());
         let mut summary = if connected == all {
             "all connected".to_owned()

@@ -47,7 +47,7 @@ fn one_screen_shows_first_what_needs_a_look() {
         lines[..11],
         [
             place.as_str(),
-            "enclaves: 1 of 2 not connected, 1 behind, 1 degraded",
+            "enclaves: 1 of 2 not connected, 1 degraded",
             "agents: 21 active, 1 isolated, 1 revoked",
             "",
             "NAME     CONNECTED    BEHIND    LAST SEEN    AGENTS    DEGRADED",
