@@ -26,7 +26,7 @@ end
 
 complete -c dvx -n "__fish_dvx_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dvx -n "__fish_dvx_needs_command" -s V -l version -d 'Print version'
-complete -c dvx -n "__fish_dvx_needs_command" -f -a "dev" -d 'Try everything on this machine: a broker of your own, and a shell in which you are its agent'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "dev" -d 'Try everything on this machine: a control plane and a broker of your own, and a shell in which you are an agent'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "login" -d 'Remember which control plane to use, and who to be there'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "whoami" -d 'Who this caller is to the control plane'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "status" -d 'One screen: the control plane, its enclaves, and the agents that need a look'

@@ -10,6 +10,7 @@ const TOKEN: &str = "glpat-planted-session-token-000001";
 /// Runs a script in a session whose instance is the server.
 fn session(ground: &Ground, server: &GitServer, script: &str) -> Outcome {
     let mut command = Command::new(binary("dvx"));
+    binary("dvx-control");
     binary("dvx-broker");
     binary("dvxir");
     command.args(["dev", "--instance-url", server.url(), "--", "sh", "-euc", script]);
@@ -43,11 +44,12 @@ fn a_token_that_is_replaced_and_revoked_meanwhile_costs_no_failure() {
     let server = GitServer::start(&ground.path("repositories"));
     server.accept("glpat-the-next-session-token-000002");
     let url = server.repository("private.git");
-    // The server knows the next token only. The file changes while git already waits for it.
+    // The server knows the next token only. It is set while git already waits for it.
     let script = format!(
-        "(sleep 1; printf glpat-the-next-session-token-000002 > $DVX_DEV_DIR/next
-          chmod 600 $DVX_DEV_DIR/next; mv $DVX_DEV_DIR/next $DVX_DEV_DIR/upstream/me/gitlab.token) &
-         git ls-remote {url}"
+        "(sleep 1; printf glpat-the-next-session-token-000002 | dvx agent secret set me gitlab:token \
+          --no-agent-accessible --instance-url {instance} >&2) &
+         git ls-remote {url}; wait",
+        instance = server.url(),
     );
     let outcome = session(&ground, &server, &script);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);

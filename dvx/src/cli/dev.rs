@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use dvx_proto::RemoteUrl;
 
-/// Try everything on this machine: a broker of your own, and a shell in which you are its agent
+/// Try everything on this machine: a control plane and a broker of your own, and a shell in which you are an agent
 ///
-/// Starts a broker with one agent, `me`, that is the user who runs this, and opens $SHELL (or runs CMD) in
-/// which dvxir, git and curl get that agent's token from the broker. Needs no privileges. All processes and
-/// files are gone within five seconds of its end, however it ends.
+/// Starts a control plane and a broker with one agent, `me`, that is the user who runs this, and opens $SHELL (or
+/// runs CMD) in which dvxir, git and curl get that agent's token from the broker, and dvx is the control plane's
+/// admin. Needs no privileges. All processes and files are gone within five seconds of its end, however it ends.
 ///
 /// The token comes from GITLAB_TOKEN, from stdin with --token-stdin, or from a hidden prompt on a terminal;
 /// otherwise a sample takes its place that no GitLab accepts. It is stored as it is, without asking GitLab.
@@ -36,8 +36,9 @@ pub(crate) const KEEPER: &str = "dvx-dev-keeper";
 pub(crate) struct KeeperArguments {
     #[arg(long)]
     pub(crate) directory: PathBuf,
+    /// The directory with our other programs
     #[arg(long)]
-    pub(crate) broker: PathBuf,
+    pub(crate) programs: PathBuf,
     #[arg(long)]
     pub(crate) instance_url: RemoteUrl,
     /// The first process has a terminal, so a command that stops means that it is to stop as well

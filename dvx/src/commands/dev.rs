@@ -1,7 +1,7 @@
 //! `dvx dev`: everything on one machine, for as long as a shell or a command runs.
 //!
 //! Two processes watch each other: this one, which the user sees, and the [`keeper`], which is the parent of
-//! broker and command. Whichever of them is killed, the other one ends all processes and removes all files.
+//! control plane, broker and command. Whichever of them is killed, the other one ends all processes and removes all files.
 
 mod broker;
 mod channel;
@@ -10,7 +10,9 @@ mod environment;
 mod keeper;
 mod place;
 mod programs;
+mod service;
 mod session;
+mod setup;
 mod terminal;
 mod token;
 

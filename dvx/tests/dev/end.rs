@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -69,16 +70,19 @@ fn killing_the_keeper_ends_everything() {
 }
 
 #[test]
-fn killing_the_broker_ends_everything_and_says_so() {
-    let world = World::new();
-    let mut session = world.start_lasting();
-    kill(session.broker, Signal::SIGKILL).unwrap();
-    let ended = session.child.wait().unwrap();
-    assert_eq!(ended.code(), Some(1));
-    world.assert_clean();
-    session.assert_gone(&world);
-    let stderr = stderr_of(&mut session);
-    assert!(stderr.contains("dvx: the broker has ended: killed by SIGKILL\n"), "{stderr}");
+fn killing_a_daemon_ends_everything_and_says_so() {
+    for (name, daemon) in [("broker", 0), ("control plane", 1)] {
+        let world = World::new();
+        let mut session = world.start_lasting();
+        let victim = [session.broker, session.control][daemon];
+        kill(victim, Signal::SIGKILL).unwrap();
+        let ended = session.child.wait().unwrap();
+        assert_eq!(ended.code(), Some(1));
+        world.assert_clean();
+        session.assert_gone(&world);
+        let stderr = stderr_of(&mut session);
+        assert!(stderr.contains(&format!("dvx: the {name} has ended: killed by SIGKILL\n")), "{stderr}");
+    }
 }
 
 #[test]
@@ -136,14 +140,18 @@ fn an_interrupt_that_the_command_does_not_take_ends_the_session() {
     world.assert_clean();
 }
 
-/// A folder with our programs, but a broker that does as the script says.
-fn with_broker(world: &World, script: &str) -> Command {
+/// A folder with our programs, but one of them does as the script says.
+fn with_script(world: &World, name: &str, script: &str) -> Command {
     let folder = world.path("bin");
     fs::create_dir(&folder).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_dvx"), folder.join("dvx")).unwrap();
-    for (name, script) in [("dvx-broker", script), ("dvxir", "#!/bin/sh\n")] {
-        fs::write(folder.join(name), script).unwrap();
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    let dvx = Path::new(env!("CARGO_BIN_EXE_dvx"));
+    for program in ["dvx", "dvx-control", "dvx-broker", "dvxir"] {
+        if program == name {
+            fs::write(folder.join(name), script).unwrap();
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        } else {
+            fs::copy(dvx.with_file_name(program), folder.join(program)).unwrap();
+        }
     }
     let mut command = Command::new(folder.join("dvx"));
     command.args(["dev", "--", "true"]);
@@ -152,29 +160,55 @@ fn with_broker(world: &World, script: &str) -> Command {
 }
 
 #[test]
-fn a_broker_that_does_not_start_shows_its_log() {
+fn a_daemon_that_does_not_start_shows_its_log() {
+    for (program, name) in [("dvx-broker", "broker"), ("dvx-control", "control plane")] {
+        let world = World::new();
+        let script = "#!/bin/sh\necho 'ERROR no luck today' >&2\nexit 78\n";
+        let output = with_script(&world, program, script).output().unwrap();
+        assert_eq!(output.status.code(), Some(5));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("dvx: the {name} did not start: exit status 78\n  ERROR no luck today\n");
+        assert!(stderr.contains(&expected), "{stderr}");
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn a_control_plane_that_hangs_does_not_stop_the_end() {
     let world = World::new();
-    let output =
-        with_broker(&world, "#!/bin/sh\necho 'ERROR no luck today' >&2\nexit 78\n").output().unwrap();
-    assert_eq!(output.status.code(), Some(5));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.contains("dvx: the broker did not start: exit status 78\n  ERROR no luck today\n"),
-        "{stderr}"
-    );
+    // Connections are taken, and nothing is answered.
+    let script = "#!/usr/bin/env python3
+import os, signal, socket, sys
+if sys.argv[1] == 'init':
+    sys.exit(0)
+directory = os.path.dirname(sys.argv[3])
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(directory + '/control.sock')
+listener.listen()
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])
+open(os.environ['WORLD'] + '/ready', 'w')
+signal.pause()
+";
+    let mut child = with_script(&world, "dvx-control", script).spawn().unwrap();
+    wait_until("the control plane is asked", Duration::from_secs(20), || world.path("ready").exists());
+    kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     world.assert_clean();
 }
 
 #[test]
 fn programs_that_are_missing_are_named() {
-    let world = World::new();
-    let mut command = with_broker(&world, "#!/bin/sh\n");
-    fs::remove_file(world.path("bin/dvx-broker")).unwrap();
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with("dvx: cannot find dvx-broker: it is not in "), "{stderr}");
-    assert!(stderr.contains("\nhint: cargo build"), "{stderr}");
+    for name in ["dvx-control", "dvx-broker", "dvxir"] {
+        let world = World::new();
+        let mut command = with_script(&world, name, "");
+        fs::remove_file(world.path("bin").join(name)).unwrap();
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.starts_with(&format!("dvx: cannot find {name}: it is not in ")), "{stderr}");
+        assert!(stderr.contains("\nhint: cargo build"), "{stderr}");
+    }
 }
 
 fn stderr_of(session: &mut Lasting) -> String {

@@ -25,7 +25,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        for program in ["dvx-broker", "dvxir"] {
+        for program in ["dvx-control", "dvx-broker", "dvxir"] {
             let path = Path::new(env!("CARGO_BIN_EXE_dvx")).with_file_name(program);
             assert!(path.is_file(), "{} is not there; build the whole workspace first", path.display());
         }
@@ -80,15 +80,15 @@ impl World {
         let ready = self.path("ready");
         let script = "(env -i setsid sleep 600 & echo $! >> $WORLD/pids)
             (trap '' TERM HUP INT; sleep 600; sleep 600) & echo $! >> $WORLD/pids
-            echo $$ >> $WORLD/pids; echo $DVX_DEV_DIR > $WORLD/directory; cat $DVX_DEV_DIR/broker.pid >> $WORLD/pids
+            echo $$ >> $WORLD/pids; echo $DVX_DEV_DIR > $WORLD/directory; cat $DVX_DEV_DIR/control.pid $DVX_DEV_DIR/broker.pid >> $WORLD/pids
             mv $WORLD/pids $WORLD/ready; while :; do sleep 1; done";
         let mut command = self.dvx(&["dev", "--", "sh", "-c", script]);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the session runs", Duration::from_secs(20), || ready.exists());
         let numbers = fs::read_to_string(&ready).unwrap();
         let processes: Vec<Pid> = numbers.lines().map(|line| Pid::from_raw(line.parse().unwrap())).collect();
-        let broker = *processes.last().unwrap();
-        Lasting { child, processes, broker, keeper: parent_of(broker) }
+        let [.., control, broker] = processes[..] else { panic!("{processes:?}") };
+        Lasting { child, processes, control, broker, keeper: parent_of(broker) }
     }
 
     /// Nothing lies where sessions put their directories.
@@ -102,6 +102,7 @@ impl World {
 pub(crate) struct Lasting {
     pub(crate) child: Child,
     pub(crate) processes: Vec<Pid>,
+    pub(crate) control: Pid,
     pub(crate) broker: Pid,
     pub(crate) keeper: Pid,
 }

@@ -19,8 +19,10 @@ use crate::failure::Failure;
 /// From the first process to the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// The directory is there: start the broker.
+    /// The directory is there: start the control plane.
     Start,
+    /// The control plane knows everything: start the broker.
+    StartBroker,
     /// Run the command; the stdin for it comes along.
     Run,
     /// Pass a signal on to the command.
@@ -36,6 +38,8 @@ pub(crate) enum Order {
 pub(crate) enum Report {
     /// The keeper would notice from now on if we ended.
     Watching,
+    /// The control plane serves, and knows nothing yet.
+    ControlServing,
     /// The broker serves at this address.
     Serving(String),
     /// The command has ended with this status, and everything has been cleaned up.

@@ -5,10 +5,15 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use dvx_proto::RemoteUrl;
+use dvx_proto::{ControlAddress, RemoteUrl};
+
+use crate::settings::{CA_FILE, CONTROL_USER, OPERATOR_TOKEN};
 
 /// Loopback addresses in each form that clients compare (curl takes no port and no brackets here).
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "localhost", "::1"];
+
+/// What is about another control plane. Its token is not for ours.
+pub(crate) const FOREIGN: [&str; 3] = [OPERATOR_TOKEN, CA_FILE, CONTROL_USER];
 
 /// What the command's environment has to tell.
 pub(crate) struct Facts<'a> {
@@ -18,6 +23,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) token_file: PathBuf,
     pub(crate) broker_url: &'a str,
+    pub(crate) control_socket: PathBuf,
     pub(crate) instance: &'a RemoteUrl,
 }
 
@@ -29,6 +35,8 @@ impl Facts<'_> {
         let mut variables = Variables::new();
         variables.insert("DVX_DEV_DIR", self.directory.into());
         variables.insert("DVX_BROKER_URL", self.broker_url.into());
+        let control_url = ControlAddress::Unix(self.control_socket.clone());
+        variables.insert("DVX_CONTROL_URL", control_url.to_string().into());
         variables.insert("DVX_TOKEN_FILE", self.token_file.clone().into());
         variables.insert("PATH", self.path(lookup("PATH")));
         let lower = lookup("no_proxy");
@@ -97,6 +105,7 @@ mod tests {
             directory: Path::new("/dev/shm/d"),
             token_file: "/dev/shm/d/agents/me/token".into(),
             broker_url: "http://127.0.0.1:4711",
+            control_socket: "/dev/shm/d/control.sock".into(),
             instance: &instance.parse().unwrap(),
         };
         let text = |text: OsString| text.into_string().unwrap();
@@ -109,6 +118,7 @@ mod tests {
         let variables = variables("https://gitlab.com", &[("PATH", "/a:/b")]);
         assert_eq!(variables["PATH"], "/opt/it's here/bin:/a:/b");
         assert_eq!(variables["DVX_BROKER_URL"], "http://127.0.0.1:4711");
+        assert_eq!(variables["DVX_CONTROL_URL"], "unix:///dev/shm/d/control.sock");
         assert_eq!(variables["DVX_TOKEN_FILE"], "/dev/shm/d/agents/me/token");
         assert_eq!(variables["DVX_DEV_DIR"], "/dev/shm/d");
     }

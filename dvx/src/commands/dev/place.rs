@@ -7,16 +7,23 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use dvx_proto::{RemoteUrl, Token};
+use dvx_proto::Secret;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use nix::unistd::Uid;
-use serde_json::json;
+use nix::unistd::{Pid, Uid};
+
+use super::service::Kind;
 
 /// The longest path of a socket in it, with room for the name: `sun_path` holds 108 bytes (unix(7)).
 const MAX_PATH_BYTES: usize = 108 - "/broker-admin.sock.lock\0".len();
 
 /// The only agent of a session.
-const AGENT: &str = "me";
+pub(super) const AGENT: &str = "me";
+
+/// The only enclave.
+pub(super) const ENCLAVE: &str = "dev";
+
+/// The secret that the token is.
+pub(super) const SECRET: &str = "gitlab:token";
 
 /// A session's directory. Nothing exists before [`create`](Place::create).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +49,8 @@ impl Place {
             None => (temp_dir.join(&name), false),
         };
         if !fits(&path) {
-            let why = format!("{} is too long for the path of a socket", path.display());
+            let why =
+                format!("{} is too long for the path of a socket, or has ?, # or % in it", path.display());
             return Err(io::Error::new(ErrorKind::InvalidInput, why));
         }
         Ok(Choice { place: Self(path), on_tmpfs })
@@ -57,63 +65,88 @@ impl Place {
         &self.0
     }
 
-    pub(crate) fn config(&self) -> PathBuf {
-        self.0.join("broker.toml")
+    pub(crate) fn config(&self, kind: Kind) -> PathBuf {
+        self.file(kind, ".toml")
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
-        self.0.join("broker.log")
+    pub(crate) fn log(&self, kind: Kind) -> PathBuf {
+        self.file(kind, ".log")
     }
 
-    pub(crate) fn pid_file(&self) -> PathBuf {
-        self.0.join("broker.pid")
+    pub(crate) fn pid_file(&self, kind: Kind) -> PathBuf {
+        self.file(kind, ".pid")
+    }
+
+    pub(crate) fn notify_socket(&self, kind: Kind) -> PathBuf {
+        self.file(kind, "-notify.sock")
+    }
+
+    fn file(&self, kind: Kind, end: &str) -> PathBuf {
+        self.0.join(format!("{}{end}", kind.stem()))
     }
 
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.0.join("broker-admin.sock")
     }
 
-    pub(crate) fn notify_socket(&self) -> PathBuf {
-        self.0.join("notify.sock")
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.0.join("enclave-key")
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {
         self.0.join("agents").join(AGENT).join("token")
     }
 
-    /// Makes the directory with all that the broker needs: its configuration and the upstream's files.
-    pub(crate) fn create(&self, token: &Token, instance: &RemoteUrl) -> io::Result<()> {
-        let upstream = self.0.join("upstream").join(AGENT);
+    /// Makes the directory, with the configurations of both daemons.
+    pub(crate) fn create(&self) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&self.0)?;
-        DirBuilder::new().mode(0o700).recursive(true).create(&upstream)?;
-        let metadata =
-            json!({ "display_name": AGENT, "auth_type": "pat", "instance_url": instance.to_string() });
-        write(&upstream.join("gitlab.json"), metadata.to_string().as_bytes())?;
-        write(&upstream.join("gitlab.token"), token.expose_secret())?;
-        write(&self.config(), self.configuration().as_bytes())
+        write(&self.config(Kind::Control), self.control_configuration().as_bytes())?;
+        write(&self.config(Kind::Broker), self.broker_configuration().as_bytes())
     }
 
-    /// The broker's configuration. The broker picks a free port by itself.
-    fn configuration(&self) -> String {
+    /// What a provider's instance on this machine needs is allowed, unlike in an installation.
+    fn control_configuration(&self) -> String {
         let path = |name: &str| toml_string(&self.0.join(name).to_string_lossy());
         format!(
-            "enclave = \"dev\"\n\n\
+            "[database]\nurl = {database}\n\n\
+             [kek]\nfile = {kek}\n\n\
+             [listen]\nunix = {unix}\n\n\
+             [gitlab]\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\n",
+            database = toml_string(&format!("sqlite://{}", self.0.join("control.db").display())),
+            kek = path("kek"),
+            unix = toml_string(&self.control_socket().to_string_lossy()),
+        )
+    }
+
+    /// The broker picks a free port by itself.
+    fn broker_configuration(&self) -> String {
+        let path = |name: &str| toml_string(&self.0.join(name).to_string_lossy());
+        format!(
+            "enclave = \"{ENCLAVE}\"\n\n\
              [listen]\nunix = {unix}\ntcp = \"127.0.0.1:0\"\nadmin = {admin}\nagents = {agents}\n\n\
-             [upstream]\nkind = \"directory\"\npath = {upstream}\n\n\
-             [[agents]]\nname = \"{AGENT}\"\nuid = {uid}\n\n\
+             [upstream]\nkind = \"control\"\nurl = {url}\napi_key_file = {key}\n\n\
              [audit]\nfile = {audit}\n",
             unix = path("broker.sock"),
             admin = path("broker-admin.sock"),
             agents = path("agents"),
-            upstream = path("upstream"),
+            url = toml_string(&format!("unix://{}", self.control_socket().display())),
+            key = toml_string(&self.key_file().to_string_lossy()),
             audit = path("audit.jsonl"),
-            uid = Uid::effective(),
         )
     }
 
-    /// Writes down which process the broker is.
-    pub(crate) fn write_pid(&self, pid: u32) -> io::Result<()> {
-        write(&self.pid_file(), format!("{pid}\n").as_bytes())
+    /// Writes down what the broker authenticates with.
+    pub(crate) fn write_key(&self, key: &Secret) -> io::Result<()> {
+        write(&self.key_file(), key.expose_secret())
+    }
+
+    /// Writes down which process a daemon is.
+    pub(crate) fn write_pid(&self, kind: Kind, pid: Pid) -> io::Result<()> {
+        write(&self.pid_file(kind), format!("{pid}\n").as_bytes())
     }
 
     /// Removes everything. That nothing is there is fine.
@@ -153,8 +186,10 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
 }
 
+/// Short enough for sockets, and without what has a meaning in the URL of a database.
 fn fits(path: &Path) -> bool {
-    path.as_os_str().len() < MAX_PATH_BYTES && path.to_str().is_some()
+    let is_plain = path.to_str().is_some_and(|text| !text.contains(['?', '#', '%']));
+    path.as_os_str().len() < MAX_PATH_BYTES && is_plain
 }
 
 fn is_tmpfs(path: &Path) -> bool {
@@ -176,13 +211,7 @@ fn random() -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
-
-    fn token() -> Token {
-        Token::try_from(Zeroizing::new(b"glpat-x".to_vec())).unwrap()
-    }
 
     fn place_in(base: &Path) -> Place {
         Place::at(base.join("session"))
@@ -192,13 +221,13 @@ mod tests {
     fn only_its_owner_reads_what_is_in_it_and_nothing_is_left() {
         let base = tempfile::tempdir().unwrap();
         let place = place_in(base.path());
-        place.create(&token(), &"https://gitlab.com".parse().unwrap()).unwrap();
+        place.create().unwrap();
+        place.write_key(&Secret::from(b"dvxe_x".to_vec())).unwrap();
         let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().mode() & 0o7777;
         assert_eq!(mode("."), 0o700);
-        assert_eq!(mode("broker.toml"), 0o600);
-        assert_eq!(mode("upstream/me/gitlab.token"), 0o600);
-        let metadata = fs::read_to_string(place.path().join("upstream/me/gitlab.json")).unwrap();
-        assert!(metadata.contains(r#""instance_url":"https://gitlab.com""#), "{metadata}");
+        for file in ["broker.toml", "control.toml", "enclave-key"] {
+            assert_eq!(mode(file), 0o600, "{file}");
+        }
         place.remove().unwrap();
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
         place.remove().unwrap();
@@ -209,7 +238,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let place = place_in(base.path());
         fs::create_dir(place.path()).unwrap();
-        let error = place.create(&token(), &"https://gitlab.com".parse().unwrap()).unwrap_err();
+        let error = place.create().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::pin::pin;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -14,13 +15,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use tokio::runtime;
+use tokio::time::timeout;
 
 use super::channel::{Channel, Order, Report};
 use super::children::{self, Ending};
 use super::place::Place;
 use super::programs::Programs;
 use super::terminal::Terminal;
-use super::token;
+use super::{setup, token};
 use crate::cli::KEEPER;
 use crate::clock::Deadline;
 use crate::failure::Failure;
@@ -29,6 +32,9 @@ use crate::signals::{Arrival, Signals};
 
 /// How long the keeper may take to clean up before that becomes our task.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is looked for signals and the keeper while the control plane is asked.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the command may take to end by itself when it was interrupted.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
@@ -75,8 +81,8 @@ impl Session {
         let mut keeper = Command::new("/proc/self/exe");
         keeper.arg0(KEEPER).arg("--directory").arg(plan.place.path());
         keeper
-            .arg("--broker")
-            .arg(&plan.programs.broker)
+            .arg("--programs")
+            .arg(plan.programs.directory())
             .arg("--instance-url")
             .arg(plan.instance.to_string());
         if terminal.is_some() {
@@ -113,14 +119,36 @@ impl Session {
         loop {
             match self.next_report()? {
                 Report::Watching => {
-                    let created = self.plan.place.create(token, &self.plan.instance);
+                    let created = self.plan.place.create();
                     let what = || format!("cannot make {}", self.plan.place.path().display());
                     created.map_err(|error| Failure::io(what(), &error))?;
                     self.channel.send(&Order::Start, None);
                 }
+                Report::ControlServing => self.set_up(token)?,
                 Report::Serving(url) => self.run_command(&url)?,
                 Report::Ended { status } => return Ok(status),
                 Report::Failed(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Tells the control plane everything, and goes on with the broker. Whatever else happens meanwhile is
+    /// dealt with, and what ends the session ends this.
+    fn set_up(&mut self, token: &Token) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::io("cannot set the session up", &error);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (place, instance) = (self.plan.place.clone(), self.plan.instance.clone());
+        let mut task = pin!(setup::run(&place, token, &instance));
+        loop {
+            match runtime.block_on(async { timeout(LOOK_PAUSE, task.as_mut()).await }) {
+                Ok(result) => {
+                    result?;
+                    self.channel.send(&Order::StartBroker, None);
+                    return Ok(());
+                }
+                // The keeper has something to say, or is gone; or we are to leave.
+                Err(_) if self.wait_at_most(PollTimeout::ZERO)? || self.leaving.is_some() => return Ok(()),
+                Err(_) => {}
             }
         }
     }
@@ -152,6 +180,7 @@ impl Session {
         note("everything is gone when this shell ends; try");
         note("  dvxir credentials list");
         note("  dvxir credentials get gitlab");
+        note("  dvx agent isolate me --reason test; dvx status; dvx agent restore me");
         note(
             "  curl -H \"Authorization: Bearer $(cat $DVX_TOKEN_FILE)\" $DVX_BROKER_URL/v1/agent/credentials",
         );
@@ -177,11 +206,15 @@ impl Session {
 
     /// Waits for a report, a signal, or the end of our patience. Tells whether there is a report.
     fn wait(&mut self) -> Result<bool, Failure> {
-        let mut sources =
-            [self.channel.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let patience = self.leaving.or(self.asked_to_end).map_or(PollTimeout::NONE, |(_, deadline)| {
             PollTimeout::try_from(deadline.remaining()).unwrap_or(PollTimeout::MAX)
         });
+        self.wait_at_most(patience)
+    }
+
+    fn wait_at_most(&mut self, patience: PollTimeout) -> Result<bool, Failure> {
+        let mut sources =
+            [self.channel.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut sources, patience) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(Failure::io("cannot wait", &error.into())),
