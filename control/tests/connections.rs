@@ -107,3 +107,37 @@ fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     assert!(!trusts(&old, &mut control));
     assert_eq!(control.admin().send(&Request::get("/api/v1/whoami")).status, 200);
 }
+
+#[test]
+fn one_user_cannot_take_all_connections() {
+    let mut control = ControlPlane::builder().build();
+    control.initialise();
+    // 160 descriptors leave room for 32 connections, of which one user may have half.
+    let mut command = std::process::Command::new("prlimit");
+    command.arg("--nofile=160:160").arg("--").args(words(&control.command(&["serve"])));
+    let log = control.ground.path("output/few.log");
+    let mut daemon = dvx_tests::Daemon::start(&mut command, &log);
+    let socket = control.replica().socket.clone();
+    eventually("it serves", || UnixStream::connect(&socket).is_ok());
+    let held: Vec<_> = (0..16).map_while(|_| UnixStream::connect(&socket).ok()).collect();
+    let mut late = Connection::unix(UnixStream::connect(&socket).unwrap());
+    let refusal = late.response().unwrap();
+    assert_eq!(refusal.problem(), Code::TooManyConnections);
+    // Others come in meanwhile, and afterwards so does this one.
+    let mut other = TcpStream::connect(control.replica().https).unwrap();
+    other.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(other.read(&mut [0]).is_err(), "the connection is open, and nobody speaks first");
+    drop(held);
+    eventually("there is room again", || {
+        let mut again = Connection::unix(UnixStream::connect(&socket).unwrap());
+        again.exchange(&Request::get("/elsewhere")).problem() == Code::NotFound
+    });
+    daemon.stop();
+}
+
+/// A command as words, with what it sets in the environment.
+fn words(command: &std::process::Command) -> Vec<std::ffi::OsString> {
+    let mut words = vec![command.get_program().to_owned()];
+    words.extend(command.get_args().map(std::borrow::ToOwned::to_owned));
+    words
+}
