@@ -29,6 +29,7 @@ pub(crate) struct AgentQuery {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only elements behind this one: the `next` of the page before.
+    #[param(pattern = "^[!-~]{0,256}$")]
     after: Option<String>,
 }
 

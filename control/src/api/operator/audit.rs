@@ -35,7 +35,6 @@ const EXPORT_PAGE: u32 = 500;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     /// Only about this agent.
-    #[param(value_type = Option<String>)]
     agent: Option<AgentName>,
     /// Only at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -114,7 +113,6 @@ pub(crate) struct ExportQuery {
     #[param(value_type = Option<String>)]
     format: Format,
     /// Only about this agent.
-    #[param(value_type = Option<String>)]
     agent: Option<AgentName>,
     /// Only at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]

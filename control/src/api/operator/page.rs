@@ -14,6 +14,7 @@ pub(crate) struct PageQuery {
     #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
     /// Only elements behind this one: the `next` of the page before.
+    #[param(pattern = "^[!-~]{0,256}$")]
     pub(crate) after: Option<String>,
 }
 
@@ -31,7 +32,9 @@ pub(crate) fn page(limit: Option<u32>, after: Option<String>) -> Result<PageRequ
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refusal::bad_request(format!("limit is {limit}; expected 1 to {MAX_PAGE}")));
     }
-    if after.as_ref().is_some_and(|after| after.len() > MAX_AFTER_BYTES || after.contains('\0')) {
+    if after.as_ref().is_some_and(|after| {
+        after.len() > MAX_AFTER_BYTES || !after.bytes().all(|byte| byte.is_ascii_graphic())
+    }) {
         return Err(Refusal::bad_request("after is not the end of a page"));
     }
     Ok(PageRequest { after, limit })
