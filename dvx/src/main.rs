@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use nix::sys::prctl;
 use tokio::runtime;
 
 use crate::cli::{Cli, Command, KeeperArguments};
@@ -60,6 +61,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
 
 /// Runs what talks to the control plane, on this thread.
 fn wait_for<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    // Our memory may hold tokens and values: no process of the same user is to read them, and no core file.
+    prctl::set_dumpable(false).map_err(|errno| Failure::io("cannot protect our memory", &errno.into()))?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let result = runtime.block_on(task);
