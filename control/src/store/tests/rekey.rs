@@ -11,6 +11,7 @@ use crate::store::{Rekeyed, Store, StoreError};
 on_both_engines!(
     after_a_rekey_only_the_new_key_opens,
     a_rekey_that_was_killed_is_repeated,
+    a_rekey_may_be_killed_anywhere,
     replicas_follow_while_a_writer_is_at_work,
     a_rekey_waits_for_replicas_that_do_not_follow,
     a_rekey_to_yet_another_key_is_refused_meanwhile,
@@ -82,6 +83,28 @@ async fn a_rekey_that_was_killed_is_repeated(ground: Ground) {
     assert_eq!(done, Rekeyed { values: 1, unreadable: 0 });
     let started = Store::open(&ground.url, new, clock::wall()).await.unwrap();
     assert_eq!(opened(&started, &cause, "a").await.unwrap().unwrap(), "glpat-a");
+}
+
+async fn a_rekey_may_be_killed_anywhere(ground: Ground) {
+    let (store, cause) = ground.furnished().await;
+    let new = Kek::generate();
+    for attempt in 0..2000_u64 {
+        let patience = Duration::from_micros(attempt * 150);
+        let ended = tokio::time::timeout(patience, store.rekey(&new, &clock::wall)).await;
+        for agent in ["a", "b"] {
+            assert_eq!(opened(&store, &cause, agent).await.unwrap().unwrap(), format!("glpat-{agent}"));
+        }
+        if ended.is_ok_and(|ended| ended.is_ok()) {
+            break;
+        }
+    }
+    let started = Store::open(&ground.url, new, clock::wall()).await.unwrap();
+    assert_eq!(opened(&started, &cause, "a").await.unwrap().unwrap(), "glpat-a");
+    assert!(matches!(
+        Store::open(&ground.url, ground.kek.clone(), clock::wall()).await,
+        Err(StoreError::KekReplaced { .. })
+    ));
+    assert!(events(&store, &cause, "secret.integrity").await.is_empty());
 }
 
 async fn replicas_follow_while_a_writer_is_at_work(ground: Ground) {
