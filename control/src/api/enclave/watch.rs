@@ -19,7 +19,7 @@ use crate::http::error::Refusal;
 use crate::hub::{self, Opened, Opening, Session};
 
 /// The longest that a broker may serve without word from us, as its configuration has it.
-const MAX_STALE_SECONDS: u64 = 24 * 3600;
+const MAX_STALE_SECONDS: u64 = 30 * 24 * 3600;
 
 #[derive(Deserialize)]
 struct Query {
@@ -79,7 +79,7 @@ mod tests {
             max_stale(&headers).ok()
         };
         assert_eq!(stale(&["3600"]), Some(Duration::from_secs(3600)));
-        for bad in [&[][..], &["1", "1"], &["0"], &["86401"], &["-1"], &["1h"], &[""]] {
+        for bad in [&[][..], &["1", "1"], &["0"], &["2592001"], &["-1"], &["1h"], &[""]] {
             assert_eq!(stale(bad), None, "{bad:?}");
         }
     }
