@@ -1,6 +1,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine;
+
 use super::*;
 
 struct Place {
@@ -12,8 +14,8 @@ impl Place {
     fn new() -> Self {
         let place = Self { directory: tempfile::tempdir().unwrap() };
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("cert", &made.cert.pem(), 0o644);
-        place.write("key", &made.signing_key.serialize_pem(), 0o600);
+        place.write("cert", &pem("CERTIFICATE", made.cert.der()), 0o644);
+        place.write("key", &pem("PRIVATE KEY", &made.signing_key.serialize_der()), 0o600);
         place
     }
 
@@ -29,6 +31,12 @@ impl Place {
     fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
         load(&TlsFiles { cert: self.path("cert"), key: self.path("key") })
     }
+}
+
+/// RFC 7468, without its line breaks, which readers do not need.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }
 
 #[test]
