@@ -1,4 +1,4 @@
-//! Just enough of an HTTP server for git, curl and git-lfs: one request a connection.
+//! Just enough of an HTTP server for git, curl and git-lfs.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,19 +9,26 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// A request as it came, with its whole body.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn read(stream: &TcpStream) -> io::Result<Self> {
+    pub(crate) fn read(stream: &TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut reader = BufReader::new(stream);
-        let line = read_line(&mut reader)?;
+        Self::read_from(&mut BufReader::new(stream))?.ok_or_else(|| io::Error::other("no request"))
+    }
+
+    /// The next request of a connection, if there is one.
+    pub(crate) fn read_from<S: Read + Write>(reader: &mut BufReader<S>) -> io::Result<Option<Self>> {
+        let line = read_line(reader)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
         let mut words = line.split(' ');
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().ok_or_else(|| io::Error::other("no target"))?;
@@ -29,27 +36,32 @@ impl Request {
         let (path, query) = (path.to_owned(), query.to_owned());
         let mut headers = Vec::new();
         loop {
-            let line = read_line(&mut reader)?;
+            let line = read_line(reader)?;
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut request = Self { method, path, query, headers, body: Vec::new() };
         if request.header("expect").is_some() {
-            (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        request.body = request.read_body(&mut reader)?;
-        Ok(request)
+        request.body = request.read_body(reader)?;
+        Ok(Some(request))
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The password of Basic authentication.
-    pub(super) fn password(&self) -> Option<String> {
+    /// The user name and the password of Basic authentication.
+    pub(crate) fn basic(&self) -> Option<(String, String)> {
         let encoded = self.header("authorization")?.strip_prefix("Basic ")?;
         let decoded = String::from_utf8(BASE64.decode(encoded).ok()?).ok()?;
-        decoded.split_once(':').map(|(_, password)| password.to_owned())
+        decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+    }
+
+    /// The password of Basic authentication.
+    pub(crate) fn password(&self) -> Option<String> {
+        self.basic().map(|(_, password)| password)
     }
 
     fn read_body(&self, reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
@@ -79,7 +91,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
 }
 
 /// Answers and closes.
-pub(super) fn answer(
+pub(crate) fn answer(
     stream: &TcpStream,
     status: &str,
     headers: &[(&str, &str)],

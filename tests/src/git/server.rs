@@ -79,17 +79,7 @@ impl GitServer {
     /// Makes an empty repository and gives its URL.
     pub fn repository(&self, name: &str) -> String {
         let path = self.path_of(name);
-        let git = |arguments: &[&str]| {
-            let mut command = Command::new("git");
-            command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.state.root);
-            run(command.env("GIT_CONFIG_NOSYSTEM", "1").args(arguments).arg(&path)).success()
-        };
-        git(&["init", "--quiet", "--bare", "--initial-branch=main"]);
-        fs::write(
-            path.join("config"),
-            fs::read_to_string(path.join("config")).unwrap() + "[http]\n\treceivepack = true\n",
-        )
-        .unwrap();
+        initialise(&path, &self.state.root);
         format!("{}/{name}", self.url())
     }
 
@@ -140,6 +130,16 @@ impl Drop for GitServer {
             drop(thread.join());
         }
     }
+}
+
+/// Makes an empty repository that takes pushes over HTTP.
+pub(crate) fn initialise(path: &Path, home: &Path) {
+    let mut command = Command::new("git");
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("GIT_CONFIG_NOSYSTEM", "1");
+    run(command.args(["init", "--quiet", "--bare", "--initial-branch=main"]).arg(path)).success();
+    let config = path.join("config");
+    let text = fs::read_to_string(&config).unwrap() + "[http]\n\treceivepack = true\n";
+    fs::write(config, text).unwrap();
 }
 
 fn accept(listener: &TcpListener, state: &Arc<State>) {
