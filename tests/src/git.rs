@@ -8,3 +8,4 @@ mod server;
 
 pub use client::GitClient;
 pub use server::GitServer;
+pub(crate) use {cgi::reply, request::Request, server::initialise};
