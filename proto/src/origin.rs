@@ -81,6 +81,11 @@ impl Origin {
     pub fn host_and_port(&self) -> (&str, u16) {
         (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
     }
+
+    /// Whether connections are encrypted; the others go to loopback.
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
 }
 
 impl TryFrom<String> for RemoteUrl {
