@@ -3,6 +3,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod access;
 mod guard;
+mod kind;
+mod lifetime;
+mod scope;
 
+pub use access::AccessLevel;
 pub use guard::{AddressKind, Guard, InvalidNetwork, Network, Refusal};
+pub use kind::TokenKind;
+pub use lifetime::{Jitter, ends_at, expiry_date, rotate_at};
+pub use scope::{Need, Scopes};
