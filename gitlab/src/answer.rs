@@ -25,7 +25,7 @@ pub(crate) enum Said {
     /// `{"message": "…"}`, or `{"message": {"field": ["…"]}}` put into one line.
     Message(ServerText),
     /// `{"error": "…", "error_description": "…"}` about a token that is known, with `scope` where that lacks.
-    OAuth { error: String, description: ServerText, scope: Option<String> },
+    OAuth { error: String, description: ServerText, scope: Option<ServerText> },
     /// `{"error": "…"}` about a parameter, or about a path that is none.
     Error(ServerText),
     /// Text that is not JSON.
@@ -58,7 +58,8 @@ impl Said {
         match (body.message, body.error, body.error_description) {
             (Some(message), _, _) => Self::Message(clean(&flat(&message))),
             (None, Some(Value::String(error)), Some(description)) => {
-                Self::OAuth { error, description: clean(&description), scope: body.scope }
+                let scope = body.scope.as_deref().map(clean);
+                Self::OAuth { error, description: clean(&description), scope }
             }
             (None, Some(error), None) => Self::Error(clean(&flat(&error))),
             _ => Self::OtherJson,
@@ -168,7 +169,7 @@ mod tests {
                 Said::OAuth {
                     error: "insufficient_scope".to_owned(),
                     description: clean("More."),
-                    scope: Some("api read_api".to_owned()),
+                    scope: Some(clean("api read_api")),
                 },
             ),
             (json, r#"{"error":"name is missing"}"#, Said::Error(clean("name is missing"))),

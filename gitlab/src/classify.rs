@@ -49,8 +49,7 @@ fn unauthorized(said: Said) -> Error {
 fn forbidden(said: Said) -> Error {
     match said {
         Said::OAuth { error, description, scope } if error == "insufficient_scope" => {
-            let needed = scope.unwrap_or_default();
-            let needed: Vec<String> = needed.split_ascii_whitespace().map(str::to_owned).collect();
+            let needed = scope.map(|scope| words(&scope)).unwrap_or_default();
             if needed.is_empty() {
                 Error::NotPermitted { message: description }
             } else {
@@ -58,10 +57,12 @@ fn forbidden(said: Said) -> Error {
             }
         }
         Said::OAuth { description, .. } => Error::NotPermitted { message: description },
-        // All that GitLab says about users who may not use the API is about their account, their address or
-        // the terms that they have to accept.
+        // What GitLab says to users who may not use the API is about their account, their address, or the terms
+        // that they have to accept.
         Said::Message(message)
-            if ["account", "Terms of Service", "email"].iter().any(|phrase| message.says(phrase)) =>
+            if ["your account", "your primary email", "Terms of Service"]
+                .iter()
+                .any(|phrase| message.says(phrase)) =>
         {
             Error::Blocked { message }
         }
@@ -134,6 +135,12 @@ fn message(said: Said) -> ServerText {
 /// Whether a text is of the form that GitLab's helpers give it: the status, and then its words.
 fn is_helper_text(text: &ServerText, status: &str) -> bool {
     text.as_str().strip_prefix(status).is_some_and(|rest| rest.starts_with(' '))
+}
+
+/// The scopes in a text; they are made of small letters, digits and underscores.
+fn words(text: &ServerText) -> Vec<String> {
+    let plain = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    text.as_str().split_ascii_whitespace().filter(plain).map(str::to_owned).collect()
 }
 
 /// The date behind a phrase.

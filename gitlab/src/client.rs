@@ -238,7 +238,8 @@ impl Session<'_> {
         let target = format!("{API}{target}");
         let headers = credential("private-token", "", self.token);
         let call = Call { method, route, target, body, repeat, headers };
-        let answer = perform(&self.gitlab.transport, &self.gitlab.url, call).await?;
+        let outcome = perform(&self.gitlab.transport, &self.gitlab.url, call).await;
+        let answer = outcome.map_err(|error| error.without(self.token))?;
         check(answer, Some(self.token))
     }
 }

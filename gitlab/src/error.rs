@@ -3,12 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use dvx_proto::Origin;
+use dvx_proto::{Origin, Token};
 use jiff::civil::Date;
 use thiserror::Error;
 
 use crate::guard::Refusal;
-use crate::text::ServerText;
+use crate::text::{ServerText, recognisable};
 
 /// Why a call failed, by cause. The messages are for whoever runs the call; none contains a token.
 #[derive(Debug, Error)]
@@ -189,6 +189,18 @@ impl Error {
     /// made it has to look, or to be able to make it again.
     pub fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::ResponseLost { .. } | Self::Server { .. })
+    }
+
+    /// Without what an instance may have put together out of the token that it was sent: the name of a host.
+    pub(crate) fn without(self, token: &Token) -> Self {
+        let shows = |origin: &Origin| {
+            let token = recognisable(token).map(str::to_ascii_lowercase);
+            token.is_some_and(|token| origin.to_string().contains(&token))
+        };
+        match self {
+            Self::Redirected { to: Some(origin) } if shows(&origin) => Self::Redirected { to: None },
+            error => error,
+        }
     }
 
     /// Whether the token is dead at the provider: it will not come back.

@@ -61,7 +61,8 @@ impl GitHub {
         headers.insert("x-github-api-version", HeaderValue::from_static(API_VERSION));
         let (route, target) = ("/user", "/user".to_owned());
         let call = Call { method: Method::GET, route, target, body: None, repeat: Repeat::Reads, headers };
-        let answer = check(perform(&self.transport, &self.api, call).await?, token)?;
+        let outcome = perform(&self.transport, &self.api, call).await;
+        let answer = check(outcome.map_err(|error| error.without(token))?, token)?;
         let user: User = decode(&answer, Repeat::Reads, not_github)?;
         let (scopes, ends_at) = (scopes(&answer.headers), end(&answer.headers));
         Ok(GitHubUser { id: user.id, login: user.login, scopes, ends_at })

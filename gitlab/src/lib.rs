@@ -10,7 +10,8 @@
 //!
 //! What holds for every call:
 //!
-//! - It takes at most 30 seconds, attempts and waits included ([`Transport::with_limit`]).
+//! - A request takes at most 30 seconds, attempts and waits included ([`Transport::with_limit`]). Calls that make
+//!   several, such as those that read a list, take that for each.
 //! - The address that the [`Guard`] has checked is the one that is dialled; there is no second look-up.
 //! - A redirect is never followed, no proxy is used, and bodies of more than 1 MiB are refused.
 //! - Only a call that is safe to repeat is repeated, after a wait with jitter: one that reads, one whose second

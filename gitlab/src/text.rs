@@ -43,10 +43,9 @@ pub struct ServerText(String);
 
 impl ServerText {
     pub(crate) fn new(text: &str, presented: Option<&Token>) -> Self {
-        let presented = presented.and_then(|token| std::str::from_utf8(token.expose_secret()).ok());
-        let text = match presented {
-            Some(token) if token.len() >= MIN_TOKEN_BYTES => text.replace(token, REDACTED),
-            _ => text.to_owned(),
+        let text = match presented.and_then(recognisable) {
+            Some(token) => text.replace(token, REDACTED),
+            None => text.to_owned(),
         };
         let line: String = text.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect();
         let mut clean: String = line.split(' ').map(redact_word).collect::<Vec<_>>().join(" ");
@@ -66,6 +65,12 @@ impl ServerText {
     pub(crate) fn says(&self, phrase: &str) -> bool {
         self.0.to_ascii_lowercase().contains(&phrase.to_ascii_lowercase())
     }
+}
+
+/// The token's text, if it is long enough to be one.
+pub(crate) fn recognisable(token: &Token) -> Option<&str> {
+    let text = std::str::from_utf8(token.expose_secret()).ok()?;
+    (text.len() >= MIN_TOKEN_BYTES).then_some(text)
 }
 
 /// Control characters end lines in logs and move cursors; the invisible format characters turn text around.

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::{answer, token};
 
@@ -162,4 +164,21 @@ fn both_forms_of_too_many_requests_tell_the_wait() {
     let body = r#"{"message":{"error":"This endpoint has been requested too many times. Try again later."}}"#;
     let json = answer(429, &[("content-type", JSON)], body);
     assert!(matches!(check(json, None), Err(Error::RateLimited { retry_after: None })));
+}
+
+proptest! {
+    /// Whatever is answered, it is an error by some cause, and shows nothing of the token.
+    #[test]
+    fn no_answer_is_beyond_understanding(status in 300u16..600, json: bool, text in ".{0,200}", wrap in 0usize..4) {
+        let quoted = serde_json::to_string(&format!("{text} glpat-presented-value")).unwrap();
+        let body = match wrap {
+            0 => text,
+            1 => format!(r#"{{"message":{quoted}}}"#),
+            2 => format!(r#"{{"message":{{"a":[{quoted}]}}}}"#),
+            _ => format!(r#"{{"error":"insufficient_scope","error_description":{quoted},"scope":{quoted}}}"#),
+        };
+        let kind = if json { JSON } else { "text/plain" };
+        let shown = cause(status, kind, &body);
+        prop_assert!(shown != "Ok");
+    }
 }
