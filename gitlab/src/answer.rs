@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dvx_proto::Token;
+use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -113,6 +114,15 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
     // serde's own message may quote what it does not understand, which may be a secret.
     serde_json::from_slice(&answer.body).map_err(|_| unreadable("JSON of another shape"))
+}
+
+/// Whether a change of which nothing else is to be read was made: by an empty answer, or by one in JSON. A page
+/// that something before the instance shows for everything says nothing about it.
+pub(crate) fn acknowledged(answer: &Answer) -> Result<(), Error> {
+    if answer.status == StatusCode::NO_CONTENT || is_json(&answer.headers) {
+        return Ok(());
+    }
+    Err(Error::ResponseLost { loss: Loss::Unreadable })
 }
 
 /// Reads a token that was just made.

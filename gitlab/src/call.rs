@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) repeat: Repeat,
     /// What authenticates, and other headers of the provider's.
     pub(crate) headers: HeaderMap,
+    /// What it means when no such provider can have answered.
+    pub(crate) not_ours: fn(&'static str) -> Error,
 }
 
 impl Repeat {
@@ -59,8 +61,8 @@ impl Repeat {
         match outcome {
             Ok(answer) => safe && answer.status.is_server_error(),
             Err(Failure::Unreachable(_)) => safe || (self == Self::Creates && !sent.is_set()),
-            Err(Failure::Lost(_)) => safe,
-            Err(Failure::Refused(_) | Failure::Tls(_) | Failure::TooLarge) => false,
+            Err(Failure::Lost) => safe,
+            Err(Failure::Refused(_) | Failure::Tls(_) | Failure::Garbage | Failure::TooLarge) => false,
         }
     }
 }
@@ -79,7 +81,7 @@ pub(crate) async fn perform(transport: &Transport, url: &RemoteUrl, call: Call) 
 }
 
 async fn attempts(transport: &Transport, url: &RemoteUrl, call: Call, sent: &Sent) -> Result<Answer, Error> {
-    let (method, route, repeat) = (call.method.clone(), call.route, call.repeat);
+    let (method, route, repeat, not_ours) = (call.method.clone(), call.route, call.repeat, call.not_ours);
     let outgoing = call.into_outgoing(url)?;
     let mut attempt = 1;
     loop {
@@ -94,7 +96,7 @@ async fn attempts(transport: &Transport, url: &RemoteUrl, call: Call, sent: &Sen
         return match outcome {
             Ok(answer) if answer.status.is_redirection() => Err(redirected(&answer)),
             Ok(answer) => Ok(answer),
-            Err(failure) => Err(error_of(failure, &outgoing.origin, repeat, sent)),
+            Err(failure) => Err(error_of(failure, &outgoing.origin, repeat, sent, not_ours)),
         };
     }
 }
@@ -109,7 +111,13 @@ fn lost_or(repeat: Repeat, sent: &Sent, loss: Loss, otherwise: impl FnOnce() -> 
     if repeat.changes() && sent.is_set() { Error::ResponseLost { loss } } else { otherwise() }
 }
 
-fn error_of(failure: Failure, origin: &Origin, repeat: Repeat, sent: &Sent) -> Error {
+fn error_of(
+    failure: Failure,
+    origin: &Origin,
+    repeat: Repeat,
+    sent: &Sent,
+    not_ours: fn(&'static str) -> Error,
+) -> Error {
     let host = origin.host_and_port().0.to_owned();
     match failure {
         // An address that is refused at the second attempt says nothing about what the first one did.
@@ -118,10 +126,16 @@ fn error_of(failure: Failure, origin: &Origin, repeat: Repeat, sent: &Sent) -> E
             lost_or(repeat, sent, Loss::Closed, || Error::Unreachable { host, source })
         }
         Failure::Tls(source) => lost_or(repeat, sent, Loss::Closed, || Error::Tls { host, source }),
-        Failure::Lost(error) => lost_or(repeat, sent, Loss::Closed, || Error::Unreachable {
+        Failure::Lost => lost_or(repeat, sent, Loss::Closed, || Error::Unreachable {
             host,
-            source: io::Error::new(io::ErrorKind::ConnectionAborted, error),
+            source: io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the connection ended before the answer did",
+            ),
         }),
+        Failure::Garbage => {
+            lost_or(repeat, sent, Loss::Unreadable, || not_ours("an answer that is not HTTP"))
+        }
         Failure::TooLarge => {
             lost_or(repeat, sent, Loss::Unreadable, || Error::TooLarge { limit: MAX_BODY_BYTES })
         }
@@ -172,7 +186,8 @@ impl Failure {
             Self::Refused(_) => "address refused",
             Self::Unreachable(_) => "unreachable",
             Self::Tls(_) => "no secure connection",
-            Self::Lost(_) => "connection lost",
+            Self::Lost => "connection lost",
+            Self::Garbage => "not HTTP",
             Self::TooLarge => "answer too large",
         }
     }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::answer::{decode, decode_minted};
+use crate::answer::{acknowledged, decode, decode_minted};
 use crate::call::{Call, Repeat, credential, perform};
 use crate::classify::{check, not_gitlab};
 use crate::error::{Error, Missing};
@@ -93,6 +93,7 @@ impl GitLab {
             body: None,
             repeat: Repeat::Reads,
             headers: HeaderMap::new(),
+            not_ours: not_gitlab,
         };
         let answer = perform(&self.transport, &self.url, call).await?;
         match check(answer, None) {
@@ -170,7 +171,7 @@ impl Session<'_> {
     /// not there, such as the group around it, nothing is known about the thing itself.
     async fn delete(&self, route: &'static str, target: &str, gone: &[Missing]) -> Result<Removed, Error> {
         match self.call(Method::DELETE, route, target, None::<&()>, Repeat::Idempotent).await {
-            Ok(_) => Ok(Removed::Now),
+            Ok(answer) => acknowledged(&answer).map(|()| Removed::Now),
             Err(Error::NotFound { what }) if gone.contains(&what) => Ok(Removed::Before),
             Err(error) => Err(error),
         }
@@ -237,7 +238,7 @@ impl Session<'_> {
         let body = body.map(serde_json::to_vec).transpose().unwrap_or_default();
         let target = format!("{API}{target}");
         let headers = credential("private-token", "", self.token);
-        let call = Call { method, route, target, body, repeat, headers };
+        let call = Call { method, route, target, body, repeat, headers, not_ours: not_gitlab };
         let outcome = perform(&self.gitlab.transport, &self.gitlab.url, call).await;
         let answer = outcome.map_err(|error| error.without(self.token))?;
         check(answer, Some(self.token))

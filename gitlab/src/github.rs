@@ -60,7 +60,8 @@ impl GitHub {
         let mut headers = credential("authorization", "Bearer ", token);
         headers.insert("x-github-api-version", HeaderValue::from_static(API_VERSION));
         let (route, target) = ("/user", "/user".to_owned());
-        let call = Call { method: Method::GET, route, target, body: None, repeat: Repeat::Reads, headers };
+        let (repeat, not_ours) = (Repeat::Reads, not_github);
+        let call = Call { method: Method::GET, route, target, body: None, repeat, headers, not_ours };
         let outcome = perform(&self.transport, &self.api, call).await;
         let answer = check(outcome.map_err(|error| error.without(token))?, token)?;
         let user: User = decode(&answer, Repeat::Reads, not_github)?;

@@ -74,7 +74,9 @@ pub(crate) enum Failure {
     Unreachable(io::Error),
     Tls(io::Error),
     /// The connection ended before the answer did.
-    Lost(hyper::Error),
+    Lost,
+    /// What came is not HTTP.
+    Garbage,
     TooLarge,
 }
 
@@ -187,13 +189,34 @@ fn handshake_failure(error: io::Error) -> Failure {
     }
 }
 
+/// What hyper says in many words is one of two things.
+fn failure_of(error: hyper::Error) -> Failure {
+    tracing::debug!(error = %Chain(&error), "the exchange failed");
+    if error.is_parse() { Failure::Garbage } else { Failure::Lost }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a hyper::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut source = std::error::Error::source(self.0);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Runs the connection only as long as somebody waits for its answer: whoever drops this closes it.
 async fn converse(stream: Watched, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Failure::Lost)?;
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failure_of)?;
     let exchange = async move {
-        let response = sender.send_request(request).await.map_err(Failure::Lost)?;
+        let response = sender.send_request(request).await.map_err(failure_of)?;
         let (head, body) = response.into_parts();
         Ok(Answer { status: head.status, headers: head.headers, body: read(body).await? })
     };
@@ -210,7 +233,7 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // Enough for every answer with a token, so that none moves while it grows and leaves a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Failure::Lost)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(failure_of)?.into_data() else { continue };
         if bytes.len() + data.len() > MAX_BODY_BYTES {
             return Err(Failure::TooLarge);
         }

@@ -4,6 +4,7 @@ use hyper::Method;
 
 use super::{Added, Session};
 use crate::access::AccessLevel;
+use crate::answer::acknowledged;
 use crate::call::Repeat;
 use crate::error::{Error, Missing};
 use crate::ids::{GroupId, GroupRef, UserId};
@@ -49,7 +50,7 @@ impl Session<'_> {
         let body = serde_json::json!({ "user_id": user, "access_level": level });
         let route = "/groups/:id/members";
         match self.call(Method::POST, route, &target, Some(&body), Repeat::Idempotent).await {
-            Ok(_) => Ok(Added::Now),
+            Ok(answer) => acknowledged(&answer).map(|()| Added::Now),
             Err(Error::Conflict { .. }) => Ok(Added::Before),
             Err(error) => Err(error),
         }

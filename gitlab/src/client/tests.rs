@@ -6,7 +6,7 @@ use jiff::civil::date;
 use super::*;
 use crate::testing::server::{Reply, Server, json, reply, transport};
 use crate::testing::token;
-use crate::{AccessLevel, GroupId, Need, ProjectId, TokenId, UserId};
+use crate::{AccessLevel, GroupId, Loss, Need, ProjectId, TokenId, UserId};
 
 const TOKEN: &str = "glpat-AAECAwQFBgcICQoLDA0OD2M6MQpvOjEKdTo3Y2x6aQ8.01.171xt4buz";
 
@@ -164,6 +164,17 @@ async fn what_is_gone_already_is_removed_and_what_cannot_be_seen_is_not() {
     let (outcome, calls) =
         with(vec![reply(204, "", "")], async |s| s.revoke_token(TokenId(9)).await.unwrap()).await;
     assert_eq!((outcome, calls), (Removed::Now, vec!["DELETE /api/v4/personal_access_tokens/9".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_page_that_is_shown_for_everything_removes_and_adds_nothing() {
+    let page = || vec![reply(200, "content-type: text/html\r\n", "<h1>Welcome</h1>")];
+    let lost = |error| matches!(error, Error::ResponseLost { loss: Loss::Unreadable });
+    let (outcome, _) = with(page(), async |s| s.delete_service_account(GroupId(1), UserId(2)).await).await;
+    assert!(outcome.is_err_and(lost));
+    let (outcome, _) =
+        with(page(), async |s| s.add_member(GroupId(1), UserId(2), AccessLevel::DEVELOPER).await).await;
+    assert!(outcome.is_err_and(lost));
 }
 
 #[tokio::test]

@@ -191,7 +191,6 @@ async fn a_connection_that_ends_is_tried_again_only_where_that_is_safe() {
                 .to_vec(),
         ),
         Reply::Bytes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab".to_vec()),
-        Reply::Bytes(b"nonsense".to_vec()),
     ] {
         let outcomes = outcomes(|| reply.clone()).await;
         assert!(matches!(outcomes.read, Error::Unreachable { .. }), "{:?}", outcomes.read);
@@ -200,6 +199,16 @@ async fn a_connection_that_ends_is_tried_again_only_where_that_is_safe() {
         }
         assert_eq!(outcomes.requests, [3, 3, 1, 1]);
     }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_http_is_no_gitlab() {
+    let outcomes = outcomes(|| Reply::Bytes(b"220 mail.example ESMTP\r\n".to_vec())).await;
+    assert!(matches!(outcomes.read, Error::NotGitLab { .. }), "{:?}", outcomes.read);
+    for error in [&outcomes.delete, &outcomes.create, &outcomes.rotate] {
+        assert!(is_lost(error, Loss::Unreadable), "{error:?}");
+    }
+    assert_eq!(outcomes.requests, [1, 1, 1, 1]);
 }
 
 #[tokio::test]
@@ -228,8 +237,8 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 #[tokio::test]
 async fn a_head_without_end_is_not_read_to_its_end() {
     let outcomes = outcomes(|| Reply::Flood(b"HTTP/1.1 200 OK\r\nx: ".to_vec())).await;
-    assert!(matches!(outcomes.read, Error::Unreachable { .. }), "{:?}", outcomes.read);
-    assert!(is_lost(&outcomes.rotate, Loss::Closed), "{:?}", outcomes.rotate);
+    assert!(matches!(outcomes.read, Error::NotGitLab { .. }), "{:?}", outcomes.read);
+    assert!(is_lost(&outcomes.rotate, Loss::Unreadable), "{:?}", outcomes.rotate);
 }
 
 #[tokio::test]
