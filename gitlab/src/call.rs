@@ -56,11 +56,12 @@ impl Repeat {
     }
 
     /// Whether to try again after an attempt that went like this.
-    fn again(self, outcome: &Result<Answer, Failure>, sent: &Sent) -> bool {
+    fn again(self, outcome: &Result<Answer, Failure>) -> bool {
         let safe = matches!(self, Self::Reads | Self::Idempotent);
         match outcome {
             Ok(answer) => safe && answer.status.is_server_error(),
-            Err(Failure::Unreachable(_)) => safe || (self == Self::Creates && !sent.is_set()),
+            // Without a connection nothing was sent, and what may have been sent before was not tried again.
+            Err(Failure::Unreachable(_)) => self != Self::Never,
             Err(Failure::Lost) => safe,
             Err(Failure::Refused(_) | Failure::Tls(_) | Failure::Garbage | Failure::TooLarge) => false,
         }
@@ -88,7 +89,7 @@ async fn attempts(transport: &Transport, url: &RemoteUrl, call: Call, sent: &Sen
         let stopwatch = Stopwatch::start();
         let outcome = transport.exchange(outgoing.clone(), sent).await;
         log(&method, route, attempt, stopwatch.elapsed(), &outcome);
-        if attempt < MAX_ATTEMPTS && repeat.again(&outcome, sent) {
+        if attempt < MAX_ATTEMPTS && repeat.again(&outcome) {
             sleep(wait_before(attempt, transport.random())).await;
             attempt += 1;
             continue;
