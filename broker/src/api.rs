@@ -276,11 +276,10 @@ impl Context<'_> {
 
     fn out_of_service(&self, code: Code) -> Refusal {
         let reason = self.entry().and_then(|entry| entry.reason.as_deref());
-        let detail = match reason {
-            Some(reason) => format!("an operator has taken this agent out of service: {reason}"),
-            None => "an operator has taken this agent out of service".to_owned(),
-        };
-        Refusal::new(code, detail)
+        let done = if code == Code::AgentRevoked { "revoked" } else { "isolated" };
+        // The code too: dvxir shows this text alone.
+        let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Refusal::new(code, format!("an operator has {done} this agent ({code}){why}"))
     }
 }
 

@@ -270,5 +270,8 @@ async fn connect_unix(path: &Path) -> Result<UnixStream, Trouble> {
 fn control_user() -> Option<u32> {
     let named = std::env::var(CONTROL_USER).ok().filter(|name| !name.is_empty());
     let name = named.as_deref().unwrap_or(DEFAULT_CONTROL_USER);
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
     nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
 }
