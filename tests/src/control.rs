@@ -143,6 +143,12 @@ impl ControlPlane {
         self.replicas[number].start(command);
     }
 
+    /// Starts a replica and does not wait for it.
+    pub fn launch_replica(&mut self, number: usize) {
+        let command = self.replicas[number].command(&self.ground, self.uid, &["serve"]);
+        self.replicas[number].launch(command);
+    }
+
     /// Ends every replica in the regular way.
     pub fn stop(&mut self) {
         self.replicas.iter_mut().for_each(Replica::stop);

@@ -336,8 +336,9 @@ fn try_admin(socket: &Path, path: &str) -> Option<Response> {
     connection.response().ok()
 }
 
-/// The end of a log, without the finest level.
+/// The end of a log, without the finest level and what the database's driver says.
 pub(crate) fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().filter(|line| !line.contains("TRACE")).collect();
+    let told = |line: &&str| !line.contains("TRACE") && !line.contains(" sqlx::");
+    let lines: Vec<&str> = log.lines().filter(told).collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }

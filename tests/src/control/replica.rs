@@ -45,19 +45,21 @@ impl Replica {
         command
     }
 
-    #[track_caller]
-    pub(super) fn start(&mut self, mut command: Command) {
-        if self.daemon.as_mut().is_some_and(|daemon| daemon.ended().is_none()) {
-            return;
+    pub(super) fn launch(&mut self, mut command: Command) {
+        if self.daemon.as_mut().is_none_or(|daemon| daemon.ended().is_some()) {
+            self.daemon = Some(Daemon::start(&mut command, &self.log));
         }
-        let mut daemon = Daemon::start(&mut command, &self.log);
+    }
+
+    #[track_caller]
+    pub(super) fn start(&mut self, command: Command) {
+        self.launch(command);
         clock::eventually("the control plane is ready", || {
-            if let Some(status) = daemon.ended() {
-                panic!("the control plane ended with {status}:\n{}", crate::world::tail(&daemon.log()));
+            if let Some(status) = self.daemon().ended() {
+                panic!("the control plane ended with {status}:\n{}", crate::world::tail(&self.log()));
             }
             self.ask(&Request::get("/readyz")).is_some_and(|response| response.status == 200)
         });
-        self.daemon = Some(daemon);
     }
 
     /// The running process.

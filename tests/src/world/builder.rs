@@ -60,6 +60,13 @@ impl Builder {
         self
     }
 
+    /// Runs the broker as this user.
+    #[must_use]
+    pub fn run_as(mut self, uid: u32) -> Self {
+        self.broker_uid = uid;
+        self
+    }
+
     /// Adds a variable to the broker's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
