@@ -56,7 +56,10 @@ impl Reloader {
         self.api.upstream.set_agents(config.agents.iter().map(|rule| rule.name.clone()).collect());
         self.files.refresh();
         self.view.set_reload_trouble(None);
-        tracing::info!(agents = config.agents.len(), "the configuration was read again and is in force");
+        tracing::info!(
+            agents = self.api.settings.load().rules.iter().len(),
+            "the configuration was read again and is in force"
+        );
     }
 
     fn refuse(&self, errors: &[ConfigError]) {
