@@ -4,7 +4,6 @@
 //! go. The database's URL may hold a password and is never shown; nothing else here is secret.
 
 mod error;
-mod network;
 mod reader;
 mod trust;
 mod values;
@@ -15,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use error::ConfigError;
-pub(crate) use network::Network;
 
+use dvx_gitlab::Network;
 use error::Cause;
 use reader::{Document, Section};
 use values::Kind;

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dvx_gitlab::Network;
+
 use super::error::Cause;
-use super::network::Network;
 use super::reader::Value;
 use super::{Database, DatabaseUrl};
 
