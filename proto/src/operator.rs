@@ -8,11 +8,22 @@
 //! Whether the brokers have a revision in force is asked at `GET /api/v1/deliveries/{revision}`
 //! ([`Delivery`]).
 
+mod integration;
+mod operation;
+mod provider;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::agent::{AgentState, AuthType};
-use crate::{AgentName, EnclaveName, OperatorName, ProviderName, RemoteUrl, Secret, SecretName, UnixUser};
+use crate::{AgentName, EnclaveName, OperatorName, RemoteUrl, Secret, SecretName, UnixUser};
+
+pub use integration::{Integration, IntegrationOrigin, IntegrationStatus, LinkIntegration, Unlinked};
+pub use operation::{Debt, Operation, OperationState};
+pub use provider::{
+    CreateCredentialProvider, CredentialProvider, CredentialProviderStatus, ProvisioningMode,
+    RotateCredentialProvider,
+};
 
 /// Where the operator API begins.
 pub const PREFIX: &str = "/api/v1";
@@ -356,38 +367,6 @@ impl Scope {
             Self::Agent => "agent",
         }
     }
-}
-
-/// The link of an agent to a provider: one element of `GET /api/v1/agents/{agent}/integrations`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Integration {
-    /// Unlike that of every integration there ever was.
-    pub id: String,
-    /// The provider.
-    pub provider: ProviderName,
-    /// Who the agent is there.
-    pub display_name: String,
-    /// What kind of identity that is.
-    pub auth_type: AuthType,
-    /// Where.
-    pub instance_url: Option<RemoteUrl>,
-    /// When its token ends.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub expires_at: Option<Timestamp>,
-    /// Whether its token is thought to be good.
-    pub status: IntegrationStatus,
-}
-
-/// Whether an integration's token is thought to be good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum IntegrationStatus {
-    /// It is.
-    Active,
-    /// The provider refuses it.
-    Invalid,
 }
 
 /// Answer of `GET /api/v1/deliveries/{revision}`: how far a change has come.

@@ -81,6 +81,12 @@ codes! {
     Conflict = "conflict", 409, "Not possible in this state";
     /// An idempotency key was used before for another request.
     IdempotencyMismatch = "idempotency-mismatch", 422, "The idempotency key belongs to another request";
+    /// The provider refuses the token, or what was asked for with it.
+    ProviderRefused = "provider-refused", 403, "The provider refuses this";
+    /// The provider cannot be reached, fails, or takes too long.
+    ProviderUnavailable = "provider-unavailable", 503, "The provider is not available";
+    /// Another program than the provider's answers at the instance's address.
+    NotTheProvider = "not-the-provider", 422, "This is not such a provider";
     /// The control plane's own failure.
     Internal = "internal", 500, "Internal error";
     /// The control plane cannot reach its database.

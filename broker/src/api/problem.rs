@@ -99,7 +99,10 @@ impl Refusal {
             | Code::ForbiddenOrigin
             | Code::RoleForbidden
             | Code::Conflict
-            | Code::IdempotencyMismatch => Verdict::Denied,
+            | Code::IdempotencyMismatch
+            | Code::ProviderRefused
+            | Code::ProviderUnavailable
+            | Code::NotTheProvider => Verdict::Denied,
         }
     }
 

@@ -5,7 +5,9 @@ mod state;
 
 use dvx_proto::agent::AgentState;
 use dvx_proto::enclave::AgentDocument;
-use dvx_proto::operator::{Agent, CreateAgent, Integration, IntegrationStatus, Page, Selectors};
+use dvx_proto::operator::{
+    Agent, CreateAgent, Integration, IntegrationOrigin, IntegrationStatus, Page, Selectors,
+};
 use dvx_proto::{AgentName, UnixUser};
 use sqlx::any::AnyRow;
 
@@ -166,6 +168,10 @@ fn integration(row: &AnyRow) -> Result<Integration> {
         } else {
             IntegrationStatus::Invalid
         },
+        cause: None,
+        origin: IntegrationOrigin::Manual,
+        scopes: None,
+        credential_provider: None,
     })
 }
 
