@@ -145,6 +145,7 @@ impl From<StoreError> for Refusal {
             | StoreError::KekReplaced { .. }
             | StoreError::RekeyUnderWay(_)
             | StoreError::ReplicasBehind(_)
+            | StoreError::StillRead
             | StoreError::SchemaTooNew { .. }
             | StoreError::Corrupt(_) => Self::internal(&error),
         }

@@ -35,6 +35,9 @@ pub(super) trait Backend: Send + Sync {
     fn migration_lock(&self) -> Option<&'static str>;
     /// Translates the types of a migration.
     fn dialect(&self, migration: &'static str) -> Cow<'static, str>;
+    /// Removes from the files what rows held before they were changed; each is a statement of its own, outside of
+    /// transactions. One that answers with a number other than 0 could not do it yet.
+    fn scrub(&self) -> &'static [&'static str];
     /// Where other processes' announcements come from.
     fn listen_url(&self) -> Option<&str>;
 }

@@ -56,6 +56,9 @@ pub enum StoreError {
     /// Some replicas have not taken over the next KEK.
     #[error("{0} running replicas have not taken over the new key; repeat the rekey")]
     ReplicasBehind(u64),
+    /// The KEK is replaced, but the database's files still hold what was encrypted under the old one.
+    #[error("the new key is in force, but traces of the old one are still being read; repeat the rekey")]
+    StillRead,
     /// The schema is newer than this program.
     #[error(
         "the database has schema {found}, which this version cannot use (it knows {known}); upgrade dvx-control"

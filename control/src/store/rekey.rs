@@ -5,6 +5,7 @@
 //! 2. When all that live have it, the keys of what is stored are encrypted anew, in batches.
 //! 3. When nothing is under the old one any more, the new one becomes `current`; of the old one only the name
 //!    stays, for the error message.
+//! 4. What was encrypted under the old one is removed from the database's files too, where deleted rows leave it.
 //!
 //! Whatever is interrupted is taken up by the same command.
 
@@ -38,18 +39,45 @@ const BATCH: i64 = 200;
 impl Store {
     /// Replaces the KEK by another one. Returns when nothing can be opened with the old one any more.
     pub async fn rekey(&self, new: &Kek, clock: &(dyn Fn() -> Timestamp + Sync)) -> Result<Rekeyed> {
-        let Some(old) = self.begin_rekey(new, clock()).await? else { return Ok(Rekeyed::default()) };
-        self.await_replicas(new.id(), clock).await?;
         let mut done = Rekeyed::default();
-        loop {
-            for organisation in self.organisations().await? {
-                self.rewrap_organisation(&organisation.id, &old, new, &mut done).await?;
-            }
-            // A writer that was at it when the new key came may have written with the old one.
-            if self.finish_rekey(&old, new).await? {
-                return Ok(done);
+        if let Some(old) = self.begin_rekey(new, clock()).await? {
+            self.await_replicas(new.id(), clock).await?;
+            loop {
+                for organisation in self.organisations().await? {
+                    self.rewrap_organisation(&organisation.id, &old, new, &mut done).await?;
+                }
+                // A writer that was at it when the new key came may have written with the old one.
+                if self.finish_rekey(&old, new).await? {
+                    break;
+                }
             }
         }
+        self.scrub(clock).await?;
+        Ok(done)
+    }
+
+    /// Removes what rows held before from the files. Readers that are at it are waited for.
+    async fn scrub(&self, clock: &(dyn Fn() -> Timestamp + Sync)) -> Result<()> {
+        let begin = clock();
+        for statement in self.0.backend.scrub() {
+            loop {
+                let tried = sqlx::query(*statement).fetch_optional(&self.0.writer).await;
+                let is_done = match &tried {
+                    Ok(Some(row)) => only_number(row)? == 0,
+                    Ok(None) => true,
+                    Err(_) => false,
+                };
+                if is_done {
+                    break;
+                }
+                if crate::clock::since(clock(), begin) > PATIENCE {
+                    tried?;
+                    return Err(StoreError::StillRead);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the new KEK `next`; returns the old one. `None` where the new one is in force already.

@@ -69,6 +69,11 @@ impl Backend for Postgres {
         migration.replace(" BLOB", " BYTEA").replace(" TEXT", " TEXT COLLATE \"C\"").into()
     }
 
+    fn scrub(&self) -> &'static [&'static str] {
+        // Only this writes tables anew; VACUUM alone leaves the bytes of old rows where they are.
+        &["VACUUM FULL keks", "VACUUM FULL organisations", "VACUUM FULL secrets", "VACUUM FULL idempotency"]
+    }
+
     fn listen_url(&self) -> Option<&str> {
         Some(&self.url)
     }

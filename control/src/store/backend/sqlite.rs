@@ -16,9 +16,10 @@ pub(super) struct Sqlite {
 }
 
 /// Each connection is set up with this. WAL lets readers go on while one writes; `FULL` syncs at each commit, so
-/// that what was acknowledged survives a power cut.
+/// that what was acknowledged survives a power cut. What is deleted is overwritten.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                     PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864";
+                     PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON; \
+                     PRAGMA journal_size_limit = 67108864";
 
 impl Sqlite {
     const READERS: u32 = 4;
@@ -102,6 +103,11 @@ impl Backend for Sqlite {
 
     fn dialect(&self, migration: &'static str) -> Cow<'static, str> {
         migration.into()
+    }
+
+    fn scrub(&self) -> &'static [&'static str] {
+        // The file itself is overwritten where something was deleted; the log still has it.
+        &["PRAGMA wal_checkpoint(TRUNCATE)"]
     }
 
     fn listen_url(&self) -> Option<&str> {

@@ -6,6 +6,7 @@ use super::ground::{self, Ground, events, execute, number, opened, plain};
 use crate::clock;
 use crate::crypto::Kek;
 use crate::domain::{Once, Outcome, StoredAnswer};
+use crate::store::row::Columns;
 use crate::store::{Rekeyed, Store, StoreError};
 
 on_both_engines!(
@@ -176,4 +177,30 @@ async fn what_was_unreadable_before_stays_so_and_holds_nothing_up(ground: Ground
     assert_eq!(done, Rekeyed { values: 1, unreadable: 1 });
     assert!(opened(&store, &cause, "a").await.unwrap().is_err());
     assert_eq!(opened(&store, &cause, "b").await.unwrap().unwrap(), "glpat-b");
+}
+
+/// Whoever finds the old key later and has a copy of the files must not be able to use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_encrypted_under_the_old_key_stays_in_the_files() {
+    let ground = ground::sqlite();
+    let (store, _cause) = ground.furnished().await;
+    let new = Kek::generate();
+    let old = store.begin_rekey(&new, clock::wall()).await.unwrap().unwrap();
+    let sql = "SELECT wrapped_key AS w FROM secrets UNION ALL SELECT head_key FROM organisations \
+               UNION ALL SELECT wrapped FROM keks";
+    let rows = sqlx::query(sql).fetch_all(&store.0.reader).await.unwrap();
+    let under_old: Vec<Vec<u8>> = rows.iter().map(|row| row.blob("w").unwrap()).collect();
+    assert!(under_old.len() >= 5 && under_old.iter().all(|wrapped| in_files(&ground.url, wrapped)));
+    drop(old);
+    store.rekey(&new, &clock::wall).await.unwrap();
+    for wrapped in &under_old {
+        assert!(!in_files(&ground.url, wrapped));
+    }
+}
+
+fn in_files(url: &str, needle: &[u8]) -> bool {
+    let path = url.strip_prefix("sqlite://").unwrap();
+    let files = [path.to_owned(), format!("{path}-wal")];
+    let held: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap_or_default()).collect();
+    held.iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
 }
