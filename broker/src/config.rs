@@ -234,15 +234,11 @@ fn upstream(top: &mut Section<'_, '_>) -> (Option<UpstreamConfig>, Duration) {
         section.ignore_rest();
         return (None, DEFAULT_MAX_STALE);
     };
-    let upstream = match &kind {
+    let upstream = match kind {
         UpstreamKind::Directory => directory(&mut section),
         UpstreamKind::Control => control::read(&mut section).map(UpstreamConfig::Control),
     };
     let max_stale = section.optional("max_stale", Kind::MAX_STALE, values::max_stale);
-    let too_short = |max_stale| max_stale < control::MIN_MAX_STALE;
-    if matches!(kind, UpstreamKind::Control) && max_stale.is_some_and(too_short) {
-        section.conflict("max_stale", Cause::Conflict(control::TOO_SHORT));
-    }
     section.finish();
     (upstream, max_stale.unwrap_or(DEFAULT_MAX_STALE))
 }

@@ -20,6 +20,8 @@
 //! the next message of that context, so none can be left out, repeated or exchanged; its associated data is
 //! [`seal_aad`].
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +41,17 @@ pub const API_KEY_PREFIX: &str = "dvxe_";
 /// The `info` of the HPKE context.
 pub const SEAL_INFO: &[u8] = b"dvx enclave watch v1";
 
-/// A stream on which nothing came for three times this long is dead.
+/// How often a broker hears from the control plane at the least. A stream on which nothing came for three times
+/// this long is dead.
 pub const HEARTBEAT_SECONDS: u64 = 15;
+
+/// How often a broker that serves for `max_stale` without word hears from the control plane at the least: what it
+/// has would go stale between two heartbeats otherwise.
+pub fn heartbeat(max_stale: Duration) -> Duration {
+    /// A shorter `max_stale` than a second is not known.
+    const SHORTEST: Duration = Duration::from_millis(250);
+    (max_stale / 3).clamp(SHORTEST, Duration::from_secs(HEARTBEAT_SECONDS))
+}
 
 /// The longest line of a stream: the largest secret, sealed and in base64, and what goes with it.
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
@@ -256,6 +267,14 @@ mod tests {
         assert!(matches!(frame, Frame::Commit { revision: 7 }));
         let frame: Frame = serde_json::from_str(r#"{"type":"weather"}"#).unwrap();
         assert!(matches!(frame, Frame::Unknown));
+    }
+
+    #[test]
+    fn nothing_goes_stale_between_two_heartbeats() {
+        for (max_stale, expected) in [(1, 333), (3, 1000), (45, 15_000), (3600, 15_000)] {
+            let heartbeat = heartbeat(Duration::from_secs(max_stale));
+            assert_eq!(heartbeat.as_millis(), expected, "{max_stale}");
+        }
     }
 
     #[test]

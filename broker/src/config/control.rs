@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use dvx_proto::enclave::{API_KEY_PREFIX, HEARTBEAT_SECONDS};
+use dvx_proto::enclave::API_KEY_PREFIX;
 use dvx_proto::{ControlAddress, Secret};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -14,12 +13,6 @@ use super::error::Cause;
 use super::reader::{Section, Value};
 use super::trust;
 use super::values::{self, Kind};
-
-/// The control plane is heard of with every change and every heartbeat; this is twice the time between two.
-pub(super) const MIN_MAX_STALE: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS);
-
-pub(super) const TOO_SHORT: &str =
-    "is too short for the control plane, which is heard of every 15 s only; expected \"30s\" or more";
 
 /// How the control plane is reached, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dvx_proto::agent::AgentState;
-use dvx_proto::enclave::{Frame, HEARTBEAT_SECONDS, Hello, Mode};
+use dvx_proto::enclave::{Frame, Hello, Mode, heartbeat};
 use dvx_proto::{AgentName, SecretName};
 
 use super::batch::{Target, coalesce};
@@ -18,9 +18,6 @@ use super::{Hub, Inner};
 use crate::crypto::seal::Sealer;
 use crate::domain::{AgentRecord, ChainHead, Changes, Revision, SessionRecord};
 use crate::store::StoreError;
-
-/// Silence after which a broker is told that nothing has changed.
-const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 
 /// What a broker comes with.
 pub(crate) struct Opening {
@@ -48,7 +45,7 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
         enclave: session.enclave.id.clone(),
         session: session.id.clone(),
         // What was sent last counts as word from us, and may be one heartbeat younger than what we remember.
-        max_stale: max_stale.saturating_add(HEARTBEAT),
+        max_stale: max_stale.saturating_add(heartbeat(max_stale)),
     };
     session.remember(record.clone());
     hub.0.sessions.insert(session.clone());
@@ -71,7 +68,8 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
     let hub = hub.clone();
     Ok(Opened::Stream(Lines::new(move |pen| async move {
         let reader = Reader::new(hub, feed, guard.session.clone());
-        let mut stream = Stream { reader, pen, writer, seen: Revision(0), committed: Revision(0) };
+        let heartbeat = heartbeat(max_stale);
+        let mut stream = Stream { reader, pen, writer, heartbeat, seen: Revision(0), committed: Revision(0) };
         let Err(cut) = stream.run(start, head).await;
         tracing::debug!(enclave = %guard.session.enclave.name, %cut, "a stream ends");
         Err(cut)
@@ -115,6 +113,8 @@ struct Stream {
     reader: Reader,
     pen: Pen,
     writer: Writer,
+    /// Silence after which the broker is told that nothing has changed.
+    heartbeat: Duration,
     /// Up to here it is known whether anything concerns the enclave.
     seen: Revision,
     /// What the broker was told last to have in force.
@@ -143,7 +143,7 @@ impl Stream {
             }
         }
         self.reader.is_current = true;
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeat = tokio::time::interval(self.heartbeat);
         loop {
             heartbeat.reset();
             if self.follow().await? {

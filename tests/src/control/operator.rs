@@ -162,6 +162,14 @@ impl Operator {
         assert_eq!(delivery["complete"], true, "{delivery}");
     }
 
+    /// The enclaves whose brokers have not confirmed a change.
+    #[track_caller]
+    pub fn missing(&self, revision: u64) -> Vec<String> {
+        let delivery = self.get(&format!("/deliveries/{revision}"));
+        let missing = delivery["missing"].as_array().unwrap().iter();
+        missing.map(|missing| missing["enclave"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Audit events, oldest first, of all pages; `query` such as `agent=alpha`.
     #[track_caller]
     pub fn audit(&self, query: &str) -> Vec<Value> {

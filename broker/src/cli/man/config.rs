@@ -79,8 +79,8 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Term(
                 "`max_stale`",
-                "How long secrets are served while the upstream cannot be reached or read, `\"1s\"` to `\"30d\"`, \
-                 and at least `\"30s\"` for `control`, which is heard of every 15 seconds. Default `\"1h\"`. It is also how long an enclave that was deleted can be served, so choose no more \
+                "How long secrets are served while the upstream cannot be reached or read, `\"1s\"` to `\"30d\"`. \
+                 Default `\"1h\"`. It is also how long an enclave that was deleted can be served, so choose no more \
                  than that may be.",
             ),
             Heading("[limits]"),

@@ -214,9 +214,9 @@ fn a_commit_without_changes_moves_the_revision() {
 }
 
 #[test]
-fn one_change_among_five_hundred_agents_is_in_force_within_milliseconds() {
+fn one_change_among_many_agents_renders_nothing_else_anew() {
     let mut world = World::new();
-    for number in 1..=500 {
+    for number in 1..=50 {
         let name = format!("agent-{number}");
         world.frames([agent(&name, &format!("agent{number}"))]);
         for secret in ["gitlab:token", "ONE", "TWO"] {
@@ -224,13 +224,12 @@ fn one_change_among_five_hundred_agents_is_in_force_within_milliseconds() {
         }
     }
     world.frames([commit(1)]);
-    let mut best = Duration::MAX;
-    for revision in 2..12 {
-        let secret = world.sealer.secret("agent-250", "gitlab:token", b"another", revision);
-        let start = clock::monotonic();
-        world.frames([Frame::Secret(secret), commit(revision)]);
-        best = best.min(clock::monotonic().since(start));
+    let before = world.keyring.load().snapshot.clone();
+    let secret = world.sealer.secret("agent-25", "gitlab:token", b"another", 2);
+    world.frames([Frame::Secret(secret), commit(2)]);
+    let after = world.keyring.load().snapshot.clone();
+    for (name, entry) in &after.agents {
+        let is_the_same = Arc::ptr_eq(entry, &before.agents[name]);
+        assert_eq!(is_the_same, name.as_str() != "agent-25", "{name}");
     }
-    // Unoptimised, and beside other tests.
-    assert!(best < Duration::from_millis(20), "{best:?}");
 }
