@@ -8,7 +8,11 @@ mod delivery;
 mod enclave;
 mod event;
 mod ids;
+mod integration;
+mod minted;
+mod operation;
 mod page;
+mod provider;
 mod rules;
 mod secret;
 
@@ -17,8 +21,16 @@ pub use change::{Change, ChangedObject, Changes};
 pub use delivery::{AckRecord, EnclaveDelivery, SessionRecord};
 pub use enclave::{AgentRecord, EnclaveIdentity, Organisation};
 pub use event::{AuditQuery, BrokerLine, ChainHead, Decision, Event, Ingested, StoredEvent};
-pub use ids::{AgentId, EnclaveId, OrgId, ReplicaId, Revision, SecretId, SessionId};
+pub use ids::{
+    AgentId, EnclaveId, MintedId, OperationId, OrgId, ProviderId, ReplicaId, Revision, SecretId, SessionId,
+};
+pub use integration::{Ailment, Identity, IntegrationRecord, Origin};
+pub use minted::{Minted, MintedKind, MintedState};
+pub use operation::{
+    Debt, Notes, Operation, OperationKind, OperationState, OperationStatus, Step, UnlinkOutcome,
+};
 pub use page::{AgentFilter, Once, Outcome, PageRequest, StoredAnswer};
+pub use provider::{CredentialProvider, Mode, NewProvider, ProviderToken};
 pub use rules::{InvalidSelector, Rule};
 pub use secret::{Metadata, NewSecret, Place, SecretSet, StoredSecret};
 

@@ -18,6 +18,7 @@ macro_rules! skipped {
 pub mod clock;
 pub mod crypto;
 pub mod domain;
+pub mod integrations;
 pub mod store;
 
 mod admin;

@@ -18,6 +18,7 @@ mod heads;
 mod idempotency;
 mod ingest;
 mod init;
+mod integrations;
 mod keys;
 mod migrate;
 mod operators;

@@ -3,12 +3,14 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Uuid};
 
 macro_rules! id {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -50,6 +52,12 @@ id!(
     ReplicaId,
     /// A connection's of a broker: made of the public key that the broker made for it.
     SessionId,
+    /// A credential provider's.
+    ProviderId,
+    /// An operation's: of something that takes several calls to a provider.
+    OperationId,
+    /// That of something that was made at a provider, or may have been.
+    MintedId,
 );
 
 /// Counts the changes of an organisation.

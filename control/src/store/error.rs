@@ -6,7 +6,7 @@ use dvx_proto::AgentName;
 use thiserror::Error;
 
 use crate::crypto::KekId;
-use crate::domain::InvalidSelector;
+use crate::domain::{InvalidSelector, OperationId};
 
 /// Why something was not done.
 #[derive(Debug, Error)]
@@ -112,6 +112,12 @@ pub enum Conflict {
     /// The idempotency key came with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// An agent has a token that was linked.
+    #[error("the agent is already linked; unlink it first")]
+    Linked,
+    /// An operation on the same agent runs.
+    #[error("operation {0} on the same agent is under way")]
+    UnderWay(OperationId),
     /// `init` again.
     #[error("the organisation is already initialised")]
     AlreadyInitialised,

@@ -18,8 +18,10 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, minimum: 1, sql: include_str!("../../migrations/0001_tables.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, minimum: 1, sql: include_str!("../../migrations/0001_tables.sql") },
+    Migration { number: 2, minimum: 1, sql: include_str!("../../migrations/0002_integrations.sql") },
+];
 
 impl Store {
     pub(super) async fn migrate(&self, now: Timestamp) -> Result<()> {

@@ -20,10 +20,10 @@ pub(super) use open::Reported;
 pub(super) use stored::{COLUMNS, FROM, aad, metadata, read, read_all};
 
 /// The agent that a secret is of.
-struct Owner {
-    enclave: EnclaveId,
-    id: AgentId,
-    name: AgentName,
+pub(super) struct Owner {
+    pub(super) enclave: EnclaveId,
+    pub(super) id: AgentId,
+    pub(super) name: AgentName,
 }
 
 impl Store {
@@ -40,21 +40,9 @@ impl Store {
         let mut write = self.write().await?;
         write.lock(org).await?;
         let owner = write.owner(org, agent).await?;
-        let place = place(org, owner.as_ref(), &secret.name);
-        let before = write.existing(&place).await?;
-        let head = write.read_head(&place).await?;
-        let version = next_version(before.as_ref(), head.as_ref());
-        let created = before.is_none();
-        let id = before.map_or_else(|| SecretId::generate(cause.time), |(id, _)| id);
-        write.put(cause, &place, &id, version, &secret).await?;
-        write
-            .write_head(&place, Head { secret: id.clone(), version, deleted: false, mac: Vec::new() })
-            .await?;
-        write.link(cause, owner.as_ref(), &secret, &id).await?;
-        let revision = write.secret_changed(cause, owner, &secret.name, "secret.set").await?;
+        let (revision, value, _) = write.set(cause, owner, secret, "secret.set").await?;
         write.commit().await?;
-        let info = info(agent, &secret, version, cause.time);
-        Ok(Changed { revision, value: SecretSet { info, created } })
+        Ok(Changed { revision, value })
     }
 
     /// Deletes a secret. What is kept says that there is none, so that its row cannot come back.
@@ -189,11 +177,11 @@ fn next_version(row: Option<&(SecretId, i64)>, head: Option<&Head>) -> i64 {
     row.max(head.map_or(0, |head| head.version)).saturating_add(1).max(1)
 }
 
-fn info(agent: Option<&AgentName>, secret: &NewSecret, version: i64, now: jiff::Timestamp) -> SecretInfo {
+fn info(scope: Scope, secret: &NewSecret, version: i64, now: jiff::Timestamp) -> SecretInfo {
     let metadata = &secret.metadata;
     SecretInfo {
         name: secret.name.clone(),
-        scope: if agent.is_some() { Scope::Agent } else { Scope::Org },
+        scope,
         agent_accessible: metadata.agent_accessible,
         version: u64::try_from(version).unwrap_or(0),
         updated_at: now,
@@ -220,7 +208,31 @@ fn listed(row: &AnyRow, scope: Scope) -> Result<SecretInfo> {
 }
 
 impl Write<'_> {
-    async fn owner(&mut self, org: &OrgId, agent: Option<&AgentName>) -> Result<Option<Owner>> {
+    /// Sets a secret of an agent, or of the organisation.
+    pub(super) async fn set(
+        &mut self,
+        cause: &Cause,
+        owner: Option<Owner>,
+        secret: NewSecret,
+        action: &'static str,
+    ) -> Result<(Revision, SecretSet, SecretId)> {
+        let place = place(&cause.actor.org, owner.as_ref(), &secret.name);
+        let before = self.existing(&place).await?;
+        let head = self.read_head(&place).await?;
+        let version = next_version(before.as_ref(), head.as_ref());
+        let created = before.is_none();
+        let id = before.map_or_else(|| SecretId::generate(cause.time), |(id, _)| id);
+        self.put(cause, &place, &id, version, &secret).await?;
+        let new = Head { secret: id.clone(), version, deleted: false, mac: Vec::new() };
+        self.write_head(&place, new).await?;
+        self.link(cause, owner.as_ref(), &secret, &id).await?;
+        let scope = if owner.is_some() { Scope::Agent } else { Scope::Org };
+        let revision = self.secret_changed(cause, owner, &secret.name, action).await?;
+        let info = info(scope, &secret, version, cause.time);
+        Ok((revision, SecretSet { info, created }, id))
+    }
+
+    pub(super) async fn owner(&mut self, org: &OrgId, agent: Option<&AgentName>) -> Result<Option<Owner>> {
         let Some(agent) = agent else { return Ok(None) };
         let row = sqlx::query("SELECT id, enclave_id FROM agents WHERE org_id = $1 AND name = $2")
             .bind(org.as_str())
@@ -306,7 +318,7 @@ impl Write<'_> {
         sqlx::query(
             "INSERT INTO integrations (agent_id, provider, id, status, created_at) \
              VALUES ($1, $2, $3, 'active', $4) ON CONFLICT (agent_id, provider) DO UPDATE SET \
-             id = excluded.id, status = excluded.status",
+             id = excluded.id, status = excluded.status, origin = 'manual', rotate_at = NULL",
         )
         .bind(owner.id.as_str())
         .bind(provider.as_str())

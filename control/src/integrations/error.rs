@@ -1,0 +1,84 @@
+//! Why an agent has no other identity than before.
+
+use std::time::Duration;
+
+use dvx_proto::AgentName;
+use thiserror::Error;
+
+use crate::domain::OperationId;
+use crate::store::StoreError;
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub enum IntegrationError {
+    /// The database, or what the caller named in it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provider.
+    #[error("the provider")]
+    Provider(#[from] dvx_gitlab::Error),
+    /// All of it took longer than the calls of one step may.
+    #[error("no answer from the provider in {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The agent has a token that was linked.
+    #[error("the agent is already linked; unlink it first")]
+    AlreadyLinked,
+    /// There is nothing to undo or to replace.
+    #[error("the agent is not linked")]
+    NotLinked,
+    /// Only what we made can be replaced by us.
+    #[error("the token was not made by a credential provider, so it cannot be replaced by one")]
+    NotMinted,
+    /// The agent is not active: nothing is made for it.
+    #[error("the agent is not active")]
+    NotActive,
+    /// Something about the same agent is under way.
+    #[error("operation {0} on the same agent is under way")]
+    Busy(OperationId),
+    /// There is no such operation.
+    #[error("there is no such operation")]
+    NoOperation,
+    /// There is no such credential provider.
+    #[error("there is no such credential provider")]
+    NoProvider,
+    /// The name is another one's.
+    #[error("there is another credential provider of this name")]
+    NameTaken,
+    /// It makes nothing at the moment.
+    #[error("the credential provider is inactive: {0}")]
+    Inactive(String),
+    /// A project access token is for a project.
+    #[error("this credential provider makes project access tokens: name the project")]
+    ProjectNeeded,
+    /// A service account is for a group.
+    #[error("this credential provider makes service accounts, which are not for one project")]
+    ProjectRefused,
+    /// The token lacks a scope.
+    #[error("the token lacks a scope: it needs {0}")]
+    ScopeMissing(&'static str),
+    /// The token may not make identities in the group.
+    #[error("Token does not have Owner access to the specified group")]
+    NotOwner,
+    /// Agents have identities from it.
+    #[error("agents use this credential provider: {}", names(.0))]
+    InUse(Vec<AgentName>),
+    /// Not all of what it made is gone.
+    #[error("{0} identities that it made are still to be deleted at the provider; see the debts")]
+    Debts(u64),
+    /// A stored token does not open.
+    #[error("the stored token does not open; replace it")]
+    Unreadable,
+    /// A new token does not do what it was made for.
+    #[error("the new token is not as it was asked for: {0}")]
+    NotProved(&'static str),
+    /// The process ends here.
+    #[error("stopped")]
+    Stopped,
+    /// Somebody else does it now.
+    #[error("another replica has taken over")]
+    Lost,
+}
+
+fn names(agents: &[AgentName]) -> String {
+    agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
+}

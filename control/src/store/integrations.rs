@@ -1,0 +1,175 @@
+//! Where agents' credentials come from.
+
+use dvx_gitlab::{AccessLevel, ProjectId, TokenId, UserId};
+use dvx_proto::AgentName;
+use dvx_proto::ProviderName;
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::row::{Columns, assembled, micros, stored};
+use super::secrets::Owner;
+use super::transaction::Write;
+use super::{Conflict, Result, Store, StoreError};
+use crate::domain::{
+    Cause, Changed, Identity, IntegrationRecord, NewSecret, OrgId, Origin, SecretId, SecretSet,
+};
+
+const SELECT: &str = "SELECT i.id, i.agent_id, i.provider, i.status, i.origin, i.credential_provider_id, \
+    i.project_id, i.access_level, i.user_id, i.username, i.token_id, i.scopes, i.minted_at, i.rotate_at, \
+    i.cause, i.checked_at, a.org_id, a.name AS agent FROM integrations i JOIN agents a ON a.id = i.agent_id";
+
+impl Store {
+    /// Links an agent with a token that was checked. One that was merely set by hand is replaced.
+    pub async fn link_pat(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        secret: NewSecret,
+        identity: &Identity,
+    ) -> Result<Changed<SecretSet>> {
+        let org = &cause.actor.org;
+        let provider = secret.name.provider().ok_or(StoreError::Corrupt("a token without a provider"))?;
+        let mut write = self.write().await?;
+        write.lock(org).await?;
+        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(super::Object::Agent))?;
+        if let Some(found) = write.integration(&owner, &provider).await?
+            && found.origin != Origin::Manual
+        {
+            return Err(Conflict::Linked.into());
+        }
+        write.refuse_running(&owner, &provider).await?;
+        let changed =
+            write.set_linked(cause, owner, secret, Origin::Pat, identity, "integration.link").await?;
+        write.commit().await?;
+        Ok(changed)
+    }
+
+    /// An agent's integration.
+    pub async fn integration(
+        &self,
+        org: &OrgId,
+        agent: &AgentName,
+        provider: &ProviderName,
+    ) -> Result<Option<IntegrationRecord>> {
+        let id = self.agent_id(org, agent).await?;
+        let row = sqlx::query(assembled(format!("{SELECT} WHERE i.agent_id = $1 AND i.provider = $2")))
+            .bind(id.as_str())
+            .bind(provider.as_str())
+            .fetch_optional(&self.0.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// The integration of a credential.
+    pub async fn integration_of(&self, org: &OrgId, id: &SecretId) -> Result<Option<IntegrationRecord>> {
+        let row = sqlx::query(assembled(format!("{SELECT} WHERE i.id = $1 AND a.org_id = $2")))
+            .bind(id.as_str())
+            .bind(org.as_str())
+            .fetch_optional(&self.0.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+}
+
+pub(super) fn read(row: &AnyRow) -> Result<IntegrationRecord> {
+    let count =
+        |column| Ok::<_, StoreError>(row.optional_number(column)?.and_then(|n| u64::try_from(n).ok()));
+    let origin = row.text("origin")?;
+    let ailment = if row.text("status")? == "active" {
+        None
+    } else {
+        Some(row.optional_text("cause")?.unwrap_or_else(|| "unknown".into()))
+    };
+    let scopes = row.optional_text("scopes")?;
+    Ok(IntegrationRecord {
+        id: row.text("id")?.into(),
+        org: row.text("org_id")?.into(),
+        agent: (row.text("agent_id")?.into(), row.parsed("agent")?),
+        provider: row.parsed("provider")?,
+        origin: Origin::ALL.into_iter().find(|known| known.as_str() == origin).unwrap_or(Origin::Manual),
+        ailment,
+        checked_at: row.optional_time("checked_at")?,
+        identity: Identity {
+            credential_provider: row.optional_text("credential_provider_id")?.map(Into::into),
+            project: count("project_id")?.map(ProjectId),
+            access_level: count("access_level")?
+                .and_then(|level| u8::try_from(level).ok())
+                .and_then(AccessLevel::from_number),
+            user: count("user_id")?.map(UserId),
+            username: row.optional_text("username")?,
+            token: count("token_id")?.map(TokenId),
+            scopes: scopes.map(|scopes| scopes.split_whitespace().map(str::to_owned).collect()),
+            minted_at: row.optional_time("minted_at")?,
+            rotate_at: row.optional_time("rotate_at")?,
+        },
+    })
+}
+
+impl Write<'_> {
+    pub(super) async fn integration(
+        &mut self,
+        owner: &Owner,
+        provider: &ProviderName,
+    ) -> Result<Option<IntegrationRecord>> {
+        let row = sqlx::query(assembled(format!("{SELECT} WHERE i.agent_id = $1 AND i.provider = $2")))
+            .bind(owner.id.as_str())
+            .bind(provider.as_str())
+            .fetch_optional(self.connection())
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Nothing may come in between an operation's steps.
+    pub(super) async fn refuse_running(&mut self, owner: &Owner, provider: &ProviderName) -> Result<()> {
+        let row = sqlx::query("SELECT id FROM operations WHERE active = $1")
+            .bind(active(&owner.id, provider))
+            .fetch_optional(self.connection())
+            .await?;
+        match row {
+            Some(row) => Err(Conflict::UnderWay(row.text("id")?.into()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the secret of a credential together with what is known of the identity.
+    pub(super) async fn set_linked(
+        &mut self,
+        cause: &Cause,
+        owner: Owner,
+        secret: NewSecret,
+        origin: Origin,
+        identity: &Identity,
+        action: &'static str,
+    ) -> Result<Changed<SecretSet>> {
+        let agent = owner.id.clone();
+        let (revision, set, id) = self.set(cause, Some(owner), secret, action).await?;
+        let time = |time: Option<Timestamp>| time.map(micros);
+        let scopes = identity.scopes.as_ref().map(|scopes| scopes.join(" "));
+        sqlx::query(
+            "UPDATE integrations SET origin = $3, credential_provider_id = $4, project_id = $5, \
+             access_level = $6, user_id = $7, username = $8, token_id = $9, scopes = $10, minted_at = $11, \
+             rotate_at = $12, cause = NULL, checked_at = $13, status = 'active' WHERE agent_id = $1 AND id = $2",
+        )
+        .bind(agent.as_str())
+        .bind(id.as_str())
+        .bind(origin.as_str())
+        .bind(identity.credential_provider.as_ref().map(|id| id.as_str()))
+        .bind(identity.project.map(|id| stored(id.0)))
+        .bind(identity.access_level.map(|level| i64::from(level.number())))
+        .bind(identity.user.map(|id| stored(id.0)))
+        .bind(identity.username.as_deref())
+        .bind(identity.token.map(|id| stored(id.0)))
+        .bind(scopes)
+        .bind(time(identity.minted_at))
+        .bind(time(identity.rotate_at))
+        .bind(micros(cause.time))
+        .execute(self.connection())
+        .await?;
+        Ok(Changed { revision, value: set })
+    }
+}
+
+/// What is set while an operation on an agent's identity at a provider runs.
+pub(super) fn active(agent: &crate::domain::AgentId, provider: &ProviderName) -> String {
+    format!("{agent}/{provider}")
+}
