@@ -34,6 +34,8 @@ pub struct ControlPlane {
     replicas: Vec<Replica>,
     postgres: Option<Postgres>,
     token: String,
+    environment: Vec<(String, String)>,
+    clock: Vec<String>,
 }
 
 impl ControlPlane {
@@ -125,7 +127,31 @@ impl ControlPlane {
 
     /// A command that runs the control plane's program as its user; `--config` of the first replica comes last.
     pub fn command(&self, words: &[&str]) -> Command {
-        self.replicas[0].command(&self.ground, self.uid, words)
+        self.command_of(0, words)
+    }
+
+    fn command_of(&self, number: usize, words: &[&str]) -> Command {
+        let spec = CallerSpec { after_user: self.clock.clone(), ..CallerSpec::user(self.uid) };
+        let mut command = self.replicas[number].command(&self.ground, &spec, words);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// What replicas that are started from now on find in their environment, beside the usual.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
+    /// Moves the replicas' wall clock so many seconds away from the real one.
+    pub fn shift_clock(&self, seconds: i64) {
+        let next = self.ground.path("etc/clock.next");
+        fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        fs::rename(next, self.clock_path()).unwrap();
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.ground.path("etc/clock")
     }
 
     /// Starts every replica that does not run.
@@ -139,13 +165,13 @@ impl ControlPlane {
     /// Starts a replica and waits until it is ready.
     #[track_caller]
     pub fn start_replica(&mut self, number: usize) {
-        let command = self.replicas[number].command(&self.ground, self.uid, &["serve"]);
+        let command = self.command_of(number, &["serve"]);
         self.replicas[number].start(command);
     }
 
     /// Starts a replica and does not wait for it.
     pub fn launch_replica(&mut self, number: usize) {
-        let command = self.replicas[number].command(&self.ground, self.uid, &["serve"]);
+        let command = self.command_of(number, &["serve"]);
         self.replicas[number].launch(command);
     }
 

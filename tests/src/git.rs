@@ -8,4 +8,4 @@ mod server;
 
 pub use client::GitClient;
 pub use server::GitServer;
-pub(crate) use {cgi::reply, request::Request, server::initialise};
+pub(crate) use {cgi::reply, request::Request, request::answer, server::initialise};

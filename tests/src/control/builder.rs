@@ -5,18 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use super::{ControlPlane, Replica, write_private};
-use crate::{Authority, Ground, Planted, Postgres, run, users};
+use crate::{Authority, Ground, Planted, Postgres, faketime, run, users};
 
 /// How a control plane will be.
 pub struct ControlBuilder {
     postgres: Option<Postgres>,
     replicas: usize,
     settings: Vec<(String, String, String)>,
+    movable_clock: bool,
 }
 
 impl ControlBuilder {
     pub(super) fn new() -> Self {
-        Self { postgres: None, replicas: 1, settings: Vec::new() }
+        Self { postgres: None, replicas: 1, settings: Vec::new(), movable_clock: false }
     }
 
     /// On a database server of its own instead of SQLite.
@@ -40,6 +41,14 @@ impl ControlBuilder {
         self
     }
 
+    /// Puts the replicas' wall clock under [`ControlPlane::shift_clock`]; only where
+    /// [`faketime_library`](crate::faketime_library) is there.
+    #[must_use]
+    pub fn movable_clock(mut self) -> Self {
+        self.movable_clock = true;
+        self
+    }
+
     /// Makes directories, certificates and configurations. Nothing runs yet, and there is no database.
     pub fn build(self) -> ControlPlane {
         let uid = if users::is_root() { users::fresh_uid() } else { users::own_uid() };
@@ -56,7 +65,7 @@ impl ControlBuilder {
             fs::write(&replica.config, self.render(&ground, replica)).unwrap();
         }
         let planted = Planted::default();
-        ControlPlane {
+        let mut control = ControlPlane {
             ground,
             planted,
             uid,
@@ -64,7 +73,15 @@ impl ControlBuilder {
             replicas,
             postgres: self.postgres,
             token: String::new(),
+            environment: Vec::new(),
+            clock: Vec::new(),
+        };
+        if self.movable_clock {
+            control.shift_clock(0);
+            let library = faketime::library().expect("asked for by tests that found it");
+            control.clock = faketime::words(&library, &control.clock_path());
         }
+        control
     }
 
     /// The same, initialised and running.

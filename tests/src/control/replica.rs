@@ -33,8 +33,8 @@ impl Replica {
         }
     }
 
-    pub(super) fn command(&self, ground: &Ground, uid: u32, words: &[&str]) -> Command {
-        let mut command = CallerSpec::user(uid).command(&ground.program("dvx-control"));
+    pub(super) fn command(&self, ground: &Ground, spec: &CallerSpec, words: &[&str]) -> Command {
+        let mut command = spec.command(&ground.program("dvx-control"));
         command
             .args(words)
             .arg("--config")

@@ -1,0 +1,42 @@
+//! A command on a terminal, with somebody who answers its question.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+
+/// Runs a command on a terminal of its own by script(1) and types `answer` once `question` was asked. What the
+/// terminal shows is the outcome's stdout.
+#[track_caller]
+pub fn answer_on_terminal(command: &Command, question: &str, answer: &str) -> Outcome {
+    let quoted = |word: &OsString| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(|word| quoted(&word.to_owned())).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
+    script.env_clear().env("SHELL", "/bin/sh").process_group(0);
+    for (name, value) in command.get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
+    let mut child = script
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("script: {error}"));
+    let mut output = child.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&shown).contains(question) {
+        assert!(output.read(&mut byte).is_ok_and(|read| read == 1), "never asked: {shown:?}");
+        shown.push(byte[0]);
+    }
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    output.read_to_end(&mut shown).unwrap();
+    drop(input);
+    let status = child.wait().unwrap();
+    Outcome { status: status.code().unwrap_or(-1), stdout: shown, stderr: String::new() }
+}
