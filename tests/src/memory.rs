@@ -30,16 +30,10 @@ pub fn readable_memory(pid: u32) -> Vec<u8> {
 
 /// How many times any eight consecutive bytes of the values lie in a text.
 pub fn count_fragments(text: &[u8], values: &[&str]) -> usize {
-    count_pieces(text, values, 8)
-}
-
-/// How many times any so many consecutive bytes of the values lie in a text.
-pub fn count_pieces(text: &[u8], values: &[&str], length: usize) -> usize {
-    let fragments: HashSet<&[u8]> =
-        values.iter().flat_map(|value| value.as_bytes().windows(length)).collect();
+    let fragments: HashSet<&[u8]> = values.iter().flat_map(|value| value.as_bytes().windows(8)).collect();
     // Most places are ruled out by their first two bytes.
     let mut begins = vec![false; 1 << 16];
     let place = |bytes: &[u8]| usize::from(bytes[0]) << 8 | usize::from(bytes[1]);
     fragments.iter().for_each(|fragment| begins[place(fragment)] = true);
-    text.windows(length).filter(|window| begins[place(window)] && fragments.contains(window)).count()
+    text.windows(8).filter(|window| begins[place(window)] && fragments.contains(window)).count()
 }
