@@ -3,7 +3,9 @@
 mod agents;
 mod audit;
 mod dev;
+mod integrations;
 mod login;
+mod providers;
 mod secrets;
 
 use std::path::PathBuf;
@@ -14,13 +16,13 @@ use clap_complete::Shell;
 use dvx_proto::operator::Role;
 use dvx_proto::{EnclaveName, OperatorName};
 
-pub(crate) use agents::{
-    AgentCommand, AgentFilter, AgentIntegrationCommand, AgentSecretCommand, ConfirmedChange, NewAgent,
-};
+pub(crate) use agents::{AgentCommand, AgentFilter, AgentSecretCommand, ConfirmedChange, NewAgent};
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, AuditQuery};
 pub(crate) use dev::{DevArguments, KEEPER, KeeperArguments};
+pub(crate) use integrations::{AgentIntegrationCommand, GitHubCommand, GitLabCommand, GitLabLink, Unlink};
 pub(crate) use login::LoginArguments;
-pub(crate) use secrets::{NewSecret, SecretCommand};
+pub(crate) use providers::{CredentialProviderCommand, NewCredentialProvider};
+pub(crate) use secrets::{HiddenText, NewSecret, SecretCommand};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     ///
     /// Every agent has them that has none of the same name itself.
     Secret(Group<SecretCommand>),
+    /// Credential providers: privileged identities that make one for each agent
+    CredentialProvider(Group<CredentialProviderCommand>),
     /// What happened: actions of operators, decisions of brokers
     Audit(AuditCommandLine),
     /// Print a completion script for a shell
@@ -217,6 +221,13 @@ mod tests {
             "dvx agent secret set a gitlab:token --value x --no-agent-accessible",
             "dvx agent secret set a gitlab:token --from-file -",
             "dvx agent isolate a --reason test",
+            "dvx agent integration gitlab link a --pat x --instance-url https://gitlab.example",
+            "dvx agent integration gitlab link a --credential-provider p --project-id 7 --access-level developer",
+            "dvx agent integration gitlab unlink a --yes",
+            "dvx agent integration gitlab rotate a -o json",
+            "dvx agent integration github link a",
+            "dvx credential-provider create --name n --group-id a/b --provisioning-mode service_account",
+            "dvx credential-provider rotate p --token x",
             "dvx audit list --since 2026-01-01 --until 2h",
         ] {
             assert!(parse(good).is_ok(), "{good}");
@@ -236,6 +247,13 @@ mod tests {
             "dvx audit list --since yesterday",
             "dvx agent list --state gone",
             "dvx enclave list -o yaml",
+            "dvx agent integration gitlab link a --pat x --credential-provider p",
+            "dvx agent integration gitlab link a --pat x --project-id 7",
+            "dvx agent integration gitlab link a --credential-provider p --instance-url https://gitlab.example",
+            "dvx agent integration gitlab link a --credential-provider p --access-level 31",
+            "dvx agent integration gitlab link a --instance-url http://gitlab.example",
+            "dvx credential-provider create --name n --group-id 1 --provisioning-mode robot",
+            "dvx credential-provider create --name n --group-id 1 --provisioning-mode service_account --rotate-every 5",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -59,7 +59,12 @@ impl Change<'_> {
 
     /// Waits a little for the brokers that are connected. The others only get a note.
     pub(crate) async fn await_connected(&self, client: &mut Client) {
-        match self.connected(client).await {
+        self.await_connected_for(client, USUAL_WAIT).await;
+    }
+
+    /// The same, with a patience of its own.
+    pub(crate) async fn await_connected_for(&self, client: &mut Client, patience: Duration) {
+        match self.connected(client, patience).await {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 let missing: Vec<String> = missing.iter().map(shown).collect();
@@ -72,8 +77,12 @@ impl Change<'_> {
         }
     }
 
-    async fn connected(&self, client: &mut Client) -> Result<Vec<MissingDelivery>, ClientError> {
-        let deadline = Deadline::after(USUAL_WAIT);
+    async fn connected(
+        &self,
+        client: &mut Client,
+        patience: Duration,
+    ) -> Result<Vec<MissingDelivery>, ClientError> {
+        let deadline = Deadline::after(patience);
         let mut wait = Duration::ZERO;
         loop {
             let delivery = self.ask(client, wait).await?;

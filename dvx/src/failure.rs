@@ -29,6 +29,7 @@ pub(crate) mod exit {
     /// The exit for an answer of the control plane.
     pub(crate) const fn for_status(status: u16) -> u8 {
         match status {
+            400 => USAGE,
             401 | 403 => REFUSED,
             404 => NOT_FOUND,
             410 => EXPIRED,

@@ -55,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Operator(arguments) => wait_for(commands::operator::run(arguments)),
         Command::Agent(arguments) => wait_for(commands::agent::run(arguments)),
         Command::Secret(arguments) => wait_for(commands::secret::run(arguments)),
+        Command::CredentialProvider(arguments) => wait_for(commands::provider::run(arguments)),
         Command::Audit(arguments) => wait_for(commands::audit::run(arguments.command)),
     }
 }

@@ -8,7 +8,7 @@ use dvx_proto::limits::MAX_SECRET_BYTES;
 use dvx_proto::{Secret, SecretName, Token};
 use zeroize::Zeroizing;
 
-use crate::cli::NewSecret;
+use crate::cli::{HiddenText, NewSecret};
 use crate::failure::{Failure, exit};
 use crate::prompt;
 
@@ -34,6 +34,19 @@ pub(crate) fn obtain(secret: &NewSecret) -> Result<Secret, Failure> {
         (None, None) => (read(io::stdin().lock(), "stdin")?, Origin::Stream),
     };
     check(&secret.name, text, origin)
+}
+
+/// A token for a provider. `whose` says for what it is asked, such as `GitLab token for the agent a`.
+pub(crate) fn token(given: Option<&HiddenText>, whose: &str) -> Result<Secret, Failure> {
+    let mut text = match given {
+        Some(value) => Zeroizing::new(value.as_bytes().to_vec()),
+        None if io::stdin().is_terminal() => prompt::secret(&format!("{whose} (hidden): "), "the token")?,
+        None => read(io::stdin().lock(), "stdin")?,
+    };
+    let range = Token::locate(&text)
+        .map_err(|error| Failure::new(format!("no {whose}"), error).with_exit(exit::USAGE))?;
+    text.truncate(range.end);
+    Ok(Secret::from(std::mem::take(&mut *text)))
 }
 
 fn check(name: &SecretName, mut text: Text, origin: Origin) -> Result<Secret, Failure> {

@@ -7,7 +7,7 @@ use dvx_proto::agent::AgentState;
 use dvx_proto::operator::Selectors;
 use dvx_proto::{AgentName, EnclaveName, SecretName, UnixUser};
 
-use super::{Confirmation, NewSecret};
+use super::{AgentIntegrationCommand, Confirmation, NewSecret};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
@@ -150,16 +150,6 @@ pub(crate) enum AgentSecretCommand {
         name: SecretName,
         #[command(flatten)]
         confirmation: Confirmation,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AgentIntegrationCommand {
-    /// List the providers that an agent is linked to
-    List {
-        /// The agent's name
-        #[arg(value_name = "AGENT")]
-        agent: AgentName,
     },
 }
 

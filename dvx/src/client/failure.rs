@@ -175,6 +175,7 @@ mod tests {
             let failure = ClientError::Problem { status: code.status(), problem, retry_after_seconds: None }
                 .into_failure("cannot do it");
             let expected = match code.status() {
+                400 => 2,
                 401 | 403 => 4,
                 404 => 3,
                 410 => 6,

@@ -17,6 +17,7 @@ pub(crate) struct Request {
     body: Option<Bytes>,
     idempotency_key: Option<String>,
     patience: Option<Duration>,
+    is_single: bool,
 }
 
 impl Request {
@@ -60,14 +61,20 @@ impl Request {
         Self { patience: Some(patience), ..self }
     }
 
+    /// The same, never sent again: a second time it would be refused because of the first.
+    #[must_use]
+    pub(crate) fn once(self) -> Self {
+        Self { is_single: true, ..self }
+    }
+
     fn new(method: Method, path: impl Into<String>, body: Option<Bytes>) -> Self {
-        Self { method, path: path.into(), body, idempotency_key: None, patience: None }
+        Self { method, path: path.into(), body, idempotency_key: None, patience: None, is_single: false }
     }
 
     /// Whether it does no harm to send it again when nobody knows what became of it. After a deletion that
     /// was carried out, a second one would say that there is no such thing.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.method != Method::DELETE
+        self.method != Method::DELETE && !self.is_single
     }
 
     pub(super) fn method(&self) -> &Method {

@@ -6,18 +6,17 @@ mod table;
 use std::process::ExitCode;
 
 use dvx_proto::AgentName;
-use dvx_proto::operator::{Agent, CreateAgent, Integration};
+use dvx_proto::operator::{Agent, CreateAgent};
 
+use super::integration;
 use super::secret::{self, Owner};
-use crate::cli::{
-    AgentCommand, AgentFilter, AgentIntegrationCommand, AgentSecretCommand, Group, NewAgent, OutputFormat,
-};
+use crate::cli::{AgentCommand, AgentFilter, AgentSecretCommand, Group, NewAgent, OutputFormat};
 use crate::client::{ClientError, Request, with_query};
 use crate::delivery::Change;
 use crate::failure::Failure;
 use crate::{output, prompt};
 
-pub(super) use table::{agents as table, expiry, state as state_cell};
+pub(super) use table::{agents as table, expiry, integrations as integrations_table, state as state_cell};
 
 pub(crate) async fn run(arguments: Group<AgentCommand>) -> Result<ExitCode, Failure> {
     let format = arguments.output.format;
@@ -34,9 +33,7 @@ pub(crate) async fn run(arguments: Group<AgentCommand>) -> Result<ExitCode, Fail
         AgentCommand::Revoke { change, reason } => state::revoke(&change, reason, format).await,
         AgentCommand::Reprovision { change } => state::reprovision(&change, format).await,
         AgentCommand::Secret(command) => secrets(command, format).await,
-        AgentCommand::Integration(AgentIntegrationCommand::List { agent }) => {
-            integrations(&agent, format).await
-        }
+        AgentCommand::Integration(command) => integration::run(command, format).await,
     }
 }
 
@@ -100,13 +97,4 @@ async fn secrets(command: AgentSecretCommand, format: OutputFormat) -> Result<Ex
             secret::delete(&Owner::Agent(agent), &name, confirmation).await
         }
     }
-}
-
-async fn integrations(name: &AgentName, format: OutputFormat) -> Result<ExitCode, Failure> {
-    let mut client = super::client()?;
-    let integrations: Vec<Integration> = client
-        .list(&format!("/agents/{name}/integrations"))
-        .await
-        .map_err(|error| error.into_failure(&format!("cannot list the integrations of the agent {name}")))?;
-    output::answer(format, &integrations, |integrations| table::integrations(integrations))
 }

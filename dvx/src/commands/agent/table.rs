@@ -52,18 +52,20 @@ pub(super) fn properties(agent: &Agent) -> Table {
     table
 }
 
-pub(super) fn integrations(integrations: &[Integration]) -> Table {
-    let mut table = Table::new(["PROVIDER", "TYPE", "NAME", "INSTANCE", "EXPIRES", "STATUS"]);
+pub(in crate::commands) fn integrations(integrations: &[Integration]) -> Table {
+    let mut table = Table::new(["PROVIDER", "TYPE", "NAME", "INSTANCE", "SCOPES", "EXPIRES", "STATUS"]);
     for integration in integrations {
         table.push([
             Cell::new(integration.provider.as_str()),
             Cell::new(integration.auth_type.as_str()),
             Cell::new(&integration.display_name),
             Cell::maybe(integration.instance_url.as_ref().map(RemoteUrl::to_string)),
+            Cell::maybe(integration.scopes.as_ref().map(|scopes| scopes.join(" "))),
             expiry(integration.expires_at, clock::wall()),
-            match integration.status {
-                IntegrationStatus::Active => Cell::new("active").good(),
-                IntegrationStatus::Invalid => Cell::new("invalid").bad(),
+            match (integration.status, &integration.cause) {
+                (IntegrationStatus::Active, _) => Cell::new("active").good(),
+                (IntegrationStatus::Invalid, None) => Cell::new("invalid").bad(),
+                (IntegrationStatus::Invalid, Some(cause)) => Cell::new(format!("invalid: {cause}")).bad(),
             },
         ]);
     }
