@@ -13,6 +13,7 @@ use crate::http::limits::Refusals;
 use crate::http::router::Route;
 use crate::http::{Peer, RequestId};
 use crate::hub::Hub;
+use crate::integrations::Integrations;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -23,6 +24,7 @@ pub(crate) const DEFAULT_ORGANISATION: &str = "default";
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) hub: Hub,
+    pub(crate) integrations: Integrations,
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     /// True once the process is going down: streams end at once, requests have a while.
@@ -36,12 +38,13 @@ impl App {
     pub(crate) fn new(
         store: Store,
         hub: Hub,
+        integrations: Integrations,
         config: Config,
         metrics: Metrics,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let (default_org, refusals) = (OnceLock::new(), Refusals::new());
-        Arc::new(Self { store, hub, config, metrics, stopping, default_org, refusals })
+        Arc::new(Self { store, hub, integrations, config, metrics, stopping, default_org, refusals })
     }
 
     /// Until the process is going down.

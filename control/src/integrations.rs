@@ -3,6 +3,7 @@
 //! What takes several calls is an operation in the journal, and what a call makes is in the table `minted`
 //! before the call. So whoever comes after a crash knows what there may be, and finishes it or removes it.
 
+mod check;
 mod error;
 mod github;
 mod pat;
@@ -17,11 +18,13 @@ use jiff::Timestamp;
 
 use crate::domain::{
     Cause, Changed, CredentialProvider, Debt, EnclaveIdentity, Mode, OperationId, OperationStatus, OrgId,
-    SecretId, UnlinkOutcome,
+    Origin, SecretId, UnlinkOutcome,
 };
 use crate::store::Store;
 
+pub use check::CheckError;
 pub use error::IntegrationError;
+pub(crate) use pat::public_instance;
 
 type Result<T, E = IntegrationError> = std::result::Result<T, E>;
 
@@ -96,11 +99,15 @@ impl Integrations {
     /// Takes an agent's identity away: here at once, then at the provider as far as it answers.
     pub async fn unlink(
         &self,
-        _cause: &Cause,
-        _agent: &AgentName,
-        _provider: &ProviderName,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
     ) -> Result<UnlinkOutcome> {
-        Err(IntegrationError::NotLinked)
+        let found = self.store().integration(&cause.actor.org, agent, provider).await?;
+        match found.ok_or(IntegrationError::NotLinked)?.origin {
+            Origin::Manual | Origin::Pat => self.unlink_pat(cause, agent, provider).await,
+            Origin::Minted => Err(IntegrationError::NotLinked),
+        }
     }
 
     /// Replaces an agent's token by a new one.
@@ -174,3 +181,18 @@ impl Integrations {
 
 /// What came of linking a person's token: the revision that has it.
 pub type Linked = Changed<dvx_proto::operator::SecretInfo>;
+
+/// The provider whose identities we can make.
+fn gitlab() -> ProviderName {
+    known("gitlab")
+}
+
+/// A provider of which we know only tokens of persons.
+fn github() -> ProviderName {
+    known("github")
+}
+
+#[expect(clippy::expect_used, reason = "only names written here come this way")]
+fn known(name: &str) -> ProviderName {
+    name.parse().expect("a provider's name")
+}

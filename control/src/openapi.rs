@@ -17,7 +17,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Sch
 use utoipa::{Modify, OpenApi};
 
 use crate::api::operator::{
-    ROUTES, agents, audit, deliveries, enclaves, integrations, operators, overview, secrets,
+    ROUTES, agents, audit, deliveries, enclaves, integrations, operations, operators, overview, providers,
+    secrets,
 };
 use crate::http::answer::{self, Answer};
 use crate::http::body::Accepts;
@@ -37,7 +38,9 @@ use crate::http::router::Route;
         enclaves::list, enclaves::create, enclaves::get, enclaves::delete,
         agents::list, agents::create, agents::get, agents::delete,
         agents::isolate, agents::restore, agents::revoke, agents::reprovision,
-        integrations::list,
+        integrations::list, integrations::link, integrations::unlink, integrations::rotate,
+        operations::get,
+        providers::list, providers::create, providers::debts, providers::delete, providers::rotate,
         secrets::list, secrets::set, secrets::delete,
         secrets::list_of_agent, secrets::set_of_agent, secrets::delete_of_agent,
         deliveries::get,
@@ -135,7 +138,7 @@ fn complete(operation: &mut Operation, route: &Route) {
             response.headers.insert(REVISION.to_owned(), header.into());
         }
     }
-    if route.accepts != Accepts::Nothing && route.method == "POST" {
+    if route.accepts == Accepts::Json && route.method == "POST" {
         operation.parameters.get_or_insert_default().push(idempotency_key().into());
     }
 }
@@ -173,6 +176,13 @@ fn problems(route: &Route) -> Vec<(&'static str, &'static str)> {
     }
     if route.method == "POST" && route.accepts == Accepts::Json {
         problems.push(("422", "The idempotency key belongs to another request"));
+    }
+    // A provider is asked, and has its own reasons.
+    if route.method == "POST" && route.accepts == Accepts::Secret {
+        problems.push(("404", "There is no such thing"));
+        problems.push(("410", "The token has expired"));
+        problems.push(("422", "What is at the instance's address is not such a provider"));
+        problems.push(("429", "The provider has had too many requests"));
     }
     problems
 }

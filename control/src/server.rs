@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dvx_gitlab::{Guard, Transport};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use thiserror::Error;
@@ -19,6 +20,7 @@ use crate::config::{Config, Https, TlsFiles};
 use crate::crypto::{Kek, KekError};
 use crate::http::Service;
 use crate::hub::Hub;
+use crate::integrations::Integrations;
 use crate::listener::Listener;
 use crate::listener::bind::{BindError, Sockets};
 use crate::listener::gate::{ConnectionLimits, Gate};
@@ -52,6 +54,8 @@ pub(crate) enum RunError {
     Metrics(#[from] prometheus::Error),
     #[error("{0}")]
     Io(&'static str, #[source] io::Error),
+    #[error("the certificates of the system")]
+    Roots(#[from] dvx_gitlab::InvalidRoots),
     #[error("{0} has ended, and the control plane is no use without it")]
     Essential(&'static str),
 }
@@ -62,7 +66,7 @@ impl RunError {
         match self {
             Self::Kek(_) | Self::Tls(_) => true,
             Self::Store(error) => error.is_configuration(),
-            Self::Bind(_) | Self::Metrics(_) | Self::Io(..) | Self::Essential(_) => false,
+            Self::Bind(_) | Self::Metrics(_) | Self::Io(..) | Self::Roots(_) | Self::Essential(_) => false,
         }
     }
 }
@@ -98,13 +102,23 @@ async fn serve(
     let hub = Hub::new(store.clone());
     let metrics = Metrics::new()?;
     hub.metrics().register(metrics.registry())?;
-    let app = App::new(store.clone(), hub, config.clone(), metrics, stopping.clone());
+    let transport = Transport::new(Guard::new(config.allow_private.clone()), None)?;
+    let integrations = Integrations::new(store.clone(), transport, Arc::new(clock::wall));
+    let app = App::new(store.clone(), hub, integrations, config.clone(), metrics, stopping.clone());
 
     let mut tasks: Tasks = JoinSet::new();
     let hub_app = app.clone();
     tasks.spawn(async move { ("the hub", hub_app.hub.clone().run(hub_app.stopping.clone()).await) });
     let jobs_app = app.clone();
     tasks.spawn(async move { ("the jobs", jobs::run(jobs_app).await) });
+    let integrations_app = app.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = integrations_app.stopped() => {}
+            () = integrations_app.integrations.run() => {}
+        }
+        ("the integrations", Ok(()))
+    });
     let service = Service::new(app.clone(), api::enclave::routes(app.clone()));
     let listener = Listener::new(service, gate.clone(), stopping.clone());
     if let Some(socket) = sockets.unix {

@@ -30,6 +30,15 @@ const ROWS: &[(&str, &str, usize)] = &[
     ("POST", "/agents/{agent}/revoke", OPERATOR),
     ("POST", "/agents/{agent}/reprovision", OPERATOR),
     ("GET", "/agents/{agent}/integrations", AUDITOR),
+    ("POST", "/agents/{agent}/integrations/{provider}", OPERATOR),
+    ("DELETE", "/agents/{agent}/integrations/{provider}", OPERATOR),
+    ("POST", "/agents/{agent}/integrations/{provider}/rotate", OPERATOR),
+    ("GET", "/operations/{operation}", AUDITOR),
+    ("GET", "/credential-providers", AUDITOR),
+    ("POST", "/credential-providers", OPERATOR),
+    ("GET", "/credential-providers/debts", AUDITOR),
+    ("DELETE", "/credential-providers/{provider}", OPERATOR),
+    ("POST", "/credential-providers/{provider}/rotate", OPERATOR),
     ("GET", "/agents/{agent}/secrets", AUDITOR),
     ("PUT", "/agents/{agent}/secrets/{secret}", OPERATOR),
     ("DELETE", "/agents/{agent}/secrets/{secret}", OPERATOR),
@@ -43,6 +52,7 @@ const ROWS: &[(&str, &str, usize)] = &[
 
 fn path(form: &str) -> String {
     let path = form.replace("{revision}", "0").replace("{secret}", "none-there").replace("{agent}", "none");
+    let path = path.replace("{provider}", "gitlab").replace("{operation}", "none");
     format!("/api/v1{}", path.replace("{enclave}", "none").replace("{operator}", "none"))
 }
 
@@ -209,6 +219,9 @@ fn another_organisation_has_none_of_our_things() {
         ("POST", "/agents/alpha/reprovision", json!(null)),
         ("GET", "/agents/alpha/secrets", json!(null)),
         ("GET", "/agents/alpha/integrations", json!(null)),
+        ("POST", "/agents/alpha/integrations/gitlab", json!({"token": "theirs"})),
+        ("DELETE", "/agents/alpha/integrations/gitlab", json!(null)),
+        ("POST", "/agents/alpha/integrations/gitlab/rotate", json!(null)),
         ("PUT", "/agents/alpha/secrets/NOTE", value),
         ("DELETE", "/agents/alpha/secrets/NOTE", json!(null)),
         ("DELETE", "/secrets/SHARED", json!(null)),

@@ -25,6 +25,9 @@ _dvx() {
             dvx,completions)
                 cmd="dvx__subcmd__completions"
                 ;;
+            dvx,credential-provider)
+                cmd="dvx__subcmd__credential__subcmd__provider"
+                ;;
             dvx,dev)
                 cmd="dvx__subcmd__dev"
                 ;;
@@ -79,8 +82,29 @@ _dvx() {
             dvx__subcmd__agent,secret)
                 cmd="dvx__subcmd__agent__subcmd__secret"
                 ;;
+            dvx__subcmd__agent__subcmd__integration,github)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__github"
+                ;;
+            dvx__subcmd__agent__subcmd__integration,gitlab)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__gitlab"
+                ;;
             dvx__subcmd__agent__subcmd__integration,list)
                 cmd="dvx__subcmd__agent__subcmd__integration__subcmd__list"
+                ;;
+            dvx__subcmd__agent__subcmd__integration__subcmd__github,link)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__github__subcmd__link"
+                ;;
+            dvx__subcmd__agent__subcmd__integration__subcmd__github,unlink)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__github__subcmd__unlink"
+                ;;
+            dvx__subcmd__agent__subcmd__integration__subcmd__gitlab,link)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__link"
+                ;;
+            dvx__subcmd__agent__subcmd__integration__subcmd__gitlab,rotate)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__rotate"
+                ;;
+            dvx__subcmd__agent__subcmd__integration__subcmd__gitlab,unlink)
+                cmd="dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__unlink"
                 ;;
             dvx__subcmd__agent__subcmd__secret,delete)
                 cmd="dvx__subcmd__agent__subcmd__secret__subcmd__delete"
@@ -96,6 +120,21 @@ _dvx() {
                 ;;
             dvx__subcmd__audit,list)
                 cmd="dvx__subcmd__audit__subcmd__list"
+                ;;
+            dvx__subcmd__credential__subcmd__provider,create)
+                cmd="dvx__subcmd__credential__subcmd__provider__subcmd__create"
+                ;;
+            dvx__subcmd__credential__subcmd__provider,debts)
+                cmd="dvx__subcmd__credential__subcmd__provider__subcmd__debts"
+                ;;
+            dvx__subcmd__credential__subcmd__provider,delete)
+                cmd="dvx__subcmd__credential__subcmd__provider__subcmd__delete"
+                ;;
+            dvx__subcmd__credential__subcmd__provider,list)
+                cmd="dvx__subcmd__credential__subcmd__provider__subcmd__list"
+                ;;
+            dvx__subcmd__credential__subcmd__provider,rotate)
+                cmd="dvx__subcmd__credential__subcmd__provider__subcmd__rotate"
                 ;;
             dvx__subcmd__enclave,create)
                 cmd="dvx__subcmd__enclave__subcmd__create"
@@ -131,7 +170,7 @@ _dvx() {
 
     case "${cmd}" in
         dvx)
-            opts="-h -V --help --version dev login whoami status enclave operator agent secret audit completions man"
+            opts="-h -V --help --version dev login whoami status enclave operator agent secret credential-provider audit completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -257,8 +296,190 @@ _dvx() {
             return 0
             ;;
         dvx__subcmd__agent__subcmd__integration)
-            opts="-o -h -V --output --help --version list"
+            opts="-o -h -V --output --help --version list gitlab github"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__github)
+            opts="-o -h -V --output --help --version link unlink"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__github__subcmd__link)
+            opts="-o -h -V --pat --instance-url --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__github__subcmd__unlink)
+            opts="-y -o -h -V --yes --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__gitlab)
+            opts="-o -h -V --output --help --version link unlink rotate"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__link)
+            opts="-o -h -V --pat --instance-url --credential-provider --project-id --access-level --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --credential-provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --project-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__rotate)
+            opts="-o -h -V --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__agent__subcmd__integration__subcmd__gitlab__subcmd__unlink)
+            opts="-y -o -h -V --yes --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -643,6 +864,170 @@ _dvx() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider)
+            opts="-o -h -V --output --help --version list create rotate delete debts"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider__subcmd__create)
+            opts="-o -h -V --provider --name --instance-url --token --group-id --provisioning-mode --rotate-every --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --instance-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --provisioning-mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rotate-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider__subcmd__debts)
+            opts="-o -h -V --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider__subcmd__delete)
+            opts="-y -o -h -V --yes --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider__subcmd__list)
+            opts="-o -h -V --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        dvx__subcmd__credential__subcmd__provider__subcmd__rotate)
+            opts="-o -h -V --token --output --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

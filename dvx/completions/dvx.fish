@@ -34,6 +34,7 @@ complete -c dvx -n "__fish_dvx_needs_command" -f -a "enclave" -d 'Enclaves: wher
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "operator" -d 'Operators: who may do what here'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "agent" -d 'Agents, their secrets and integrations'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "secret" -d 'Secrets of the whole organisation'
+complete -c dvx -n "__fish_dvx_needs_command" -f -a "credential-provider" -d 'Credential providers: privileged identities that make one for each agent'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "audit" -d 'What happened: actions of operators, decisions of brokers'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c dvx -n "__fish_dvx_needs_command" -f -a "man" -d 'Print a manual page'
@@ -170,6 +171,8 @@ json\t'For programs; lists are arrays'"
 complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -f -a "list" -d 'List the providers that an agent is linked to'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -f -a "gitlab" -d 'An agent\'s identity at GitLab'
+complete -c dvx -n "__fish_dvx_using_subcommand agent; and __fish_seen_subcommand_from integration" -f -a "github" -d 'An agent\'s identity at GitHub'
 complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
 json\t'For programs; lists are arrays'"
 complete -c dvx -n "__fish_dvx_using_subcommand secret; and not __fish_seen_subcommand_from list set delete" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -197,6 +200,44 @@ json\t'For programs; lists are arrays'"
 complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
 complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c dvx -n "__fish_dvx_using_subcommand secret; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -f -a "list" -d 'List the credential providers; their tokens never come back'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -f -a "create" -d 'Add a credential provider, after GitLab has said that its token owns the group'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -f -a "rotate" -d 'Give a credential provider another token, after the same checks; agents keep theirs'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -f -a "delete" -d 'Delete a credential provider that no agent uses'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and not __fish_seen_subcommand_from list create rotate delete debts" -f -a "debts" -d 'List the identities that could not be removed at their provider yet; that is tried again by itself'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l provider -d 'Whose identities it makes: gitlab' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l name -d 'Its name, unlike that of every other credential provider' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l instance-url -d 'Where, if not https://gitlab.com' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l token -d 'The token itself; better not: other users of this machine see it in ps, and shells remember it' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l group-id -d 'The group, by its number or full path, of which the token\'s user is an Owner' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l provisioning-mode -d 'What an agent gets: service_account, one of the group\'s; project_access_token, one of a project\'s' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -l rotate-every -d 'How often its own token is replaced, such as 30d or 12h; off for never' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from rotate" -l token -d 'The token itself; better not: other users of this machine see it in ps, and shells remember it' -r
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from rotate" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from rotate" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from delete" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Do not ask; without a terminal nothing is asked anyway'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from delete" -s V -l version -d 'Print version'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from debts" -s o -l output -d 'How to print the answer' -r -f -a "table\t'For people'
+json\t'For programs; lists are arrays'"
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from debts" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c dvx -n "__fish_dvx_using_subcommand credential-provider; and __fish_seen_subcommand_from debts" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -s h -l help -d 'Print help'
 complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -s V -l version -d 'Print version'
 complete -c dvx -n "__fish_dvx_using_subcommand audit; and not __fish_seen_subcommand_from list export" -f -a "list" -d 'Show events, oldest first'

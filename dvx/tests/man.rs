@@ -22,7 +22,7 @@ fn is_current(file: &str, arguments: &[&str]) {
 #[test]
 fn manual_pages_are_current() {
     let pages = String::from_utf8(dvx(&["man"]).stdout).unwrap();
-    assert_eq!(pages.lines().count(), 9);
+    assert_eq!(pages.lines().count(), 10);
     for page in pages.lines() {
         is_current(&format!("man/{page}.1"), &["man", page]);
     }
@@ -50,8 +50,8 @@ fn an_unknown_page_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "dvx: no page dvx-tea: the pages are dvx, dvx-agent, dvx-audit, dvx-dev, dvx-enclave, dvx-login, \
-         dvx-operator, dvx-secret, dvx-status\n"
+        "dvx: no page dvx-tea: the pages are dvx, dvx-agent, dvx-audit, dvx-credential-provider, dvx-dev, \
+         dvx-enclave, dvx-login, dvx-operator, dvx-secret, dvx-status\n"
     );
     assert!(output.stdout.is_empty());
 }

@@ -1,8 +1,8 @@
 //! The operator API of the control plane, under [`PREFIX`]: what travels between `dvx` and `dvx-control`.
 //!
 //! Errors are problem documents. Unknown members are ignored in answers and refused in requests, where a
-//! misspelt one would be silently without effect. Lists come in pages ([`Page`]). Creating anything may carry an
-//! [`IDEMPOTENCY_KEY`] header: the same request with the same key is carried out once, and answered alike.
+//! misspelt one would be silently without effect. Lists come in pages ([`Page`]). Creating an operator, an enclave
+//! or an agent may carry an [`IDEMPOTENCY_KEY`] header: the same request with the same key is carried out once, and answered alike.
 //!
 //! Every change has a revision of its organisation, and answers of changes carry it in the [`REVISION`] header.
 //! Whether the brokers have a revision in force is asked at `GET /api/v1/deliveries/{revision}`

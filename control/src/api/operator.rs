@@ -5,9 +5,12 @@ pub(crate) mod audit;
 pub(crate) mod deliveries;
 pub(crate) mod enclaves;
 pub(crate) mod integrations;
+pub(crate) mod operations;
 pub(crate) mod operators;
 pub(crate) mod overview;
 mod page;
+pub(crate) mod providers;
+mod refused;
 pub(crate) mod secrets;
 
 use dvx_proto::operator::Role;
@@ -59,6 +62,15 @@ routes! {
     POST "/agents/{agent}/revoke", Operator, Json, "agent.revoke" => agents::revoke;
     POST "/agents/{agent}/reprovision", Operator, Nothing, "agent.reprovision" => agents::reprovision;
     GET "/agents/{agent}/integrations", Auditor, Nothing, "integration.list" => integrations::list;
+    POST "/agents/{agent}/integrations/{provider}", Operator, Secret, "integration.link" => integrations::link;
+    DELETE "/agents/{agent}/integrations/{provider}", Operator, Nothing, "integration.unlink" => integrations::unlink;
+    POST "/agents/{agent}/integrations/{provider}/rotate", Operator, Nothing, "integration.rotate" => integrations::rotate;
+    GET "/operations/{operation}", Auditor, Nothing, "operation.get" => operations::get;
+    GET "/credential-providers", Auditor, Nothing, "provider.list" => providers::list;
+    POST "/credential-providers", Operator, Secret, "provider.create" => providers::create;
+    GET "/credential-providers/debts", Auditor, Nothing, "provider.debts" => providers::debts;
+    DELETE "/credential-providers/{provider}", Operator, Nothing, "provider.delete" => providers::delete;
+    POST "/credential-providers/{provider}/rotate", Operator, Secret, "provider.rotate" => providers::rotate;
     GET "/agents/{agent}/secrets", Auditor, Nothing, "secret.list" => secrets::list_of_agent;
     PUT "/agents/{agent}/secrets/{secret}", Operator, Secret, "secret.set" => secrets::set_of_agent;
     DELETE "/agents/{agent}/secrets/{secret}", Operator, Nothing, "secret.delete" => secrets::delete_of_agent;

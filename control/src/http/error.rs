@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use dvx_proto::{Code, PROBLEM_MEDIA_TYPE, Problem};
@@ -18,13 +19,15 @@ pub(crate) struct Refusal {
     pub(crate) detail: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     allow: Option<String>,
+    /// When the same request may do better.
+    retry_after: Option<Duration>,
     /// Whether the connection must end because the rest of the request was not read.
     closes: bool,
 }
 
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), hint: None, allow: None, closes: false }
+        Self { code, detail: detail.into(), hint: None, allow: None, retry_after: None, closes: false }
     }
 
     pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -49,6 +52,11 @@ impl Refusal {
 
     pub(crate) fn with_allow(mut self, methods: String) -> Self {
         self.allow = Some(methods);
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
         self
     }
 
@@ -79,6 +87,9 @@ impl Refusal {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dvx_proto::AgentName;
 use thiserror::Error;
 
+use super::check::CheckError;
 use crate::domain::OperationId;
 use crate::store::StoreError;
 
@@ -17,6 +18,12 @@ pub enum IntegrationError {
     /// The provider.
     #[error("the provider")]
     Provider(#[from] dvx_gitlab::Error),
+    /// The provider does not take a token, or could not be asked about it.
+    #[error(transparent)]
+    Check(#[from] Box<CheckError>),
+    /// There is nobody to ask about tokens of this provider.
+    #[error("there is no such provider; agents are linked to gitlab and github")]
+    UnknownProvider,
     /// All of it took longer than the calls of one step may.
     #[error("no answer from the provider in {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -53,12 +60,6 @@ pub enum IntegrationError {
     /// A service account is for a group.
     #[error("this credential provider makes service accounts, which are not for one project")]
     ProjectRefused,
-    /// The token lacks a scope.
-    #[error("the token lacks a scope: it needs {0}")]
-    ScopeMissing(&'static str),
-    /// The token may not make identities in the group.
-    #[error("Token does not have Owner access to the specified group")]
-    NotOwner,
     /// Agents have identities from it.
     #[error("agents use this credential provider: {}", names(.0))]
     InUse(Vec<AgentName>),
@@ -77,6 +78,12 @@ pub enum IntegrationError {
     /// Somebody else does it now.
     #[error("another replica has taken over")]
     Lost,
+}
+
+impl From<CheckError> for IntegrationError {
+    fn from(error: CheckError) -> Self {
+        Self::Check(Box::new(error))
+    }
 }
 
 fn names(agents: &[AgentName]) -> String {

@@ -143,7 +143,9 @@ impl Store {
         let id = self.agent_id(org, agent).await?;
         let rows = sqlx::query(
             "SELECT i.id, i.provider, i.status, s.display_name, s.auth_type, s.instance_url, s.expires_at, \
-             s.agent_accessible FROM integrations i JOIN secrets s ON s.id = i.id \
+             s.agent_accessible, i.origin, i.scopes, i.cause, p.name AS credential_provider \
+             FROM integrations i JOIN secrets s ON s.id = i.id \
+             LEFT JOIN credential_providers p ON p.id = i.credential_provider_id \
              WHERE i.agent_id = $1 ORDER BY i.provider",
         )
         .bind(id.as_str())
@@ -168,10 +170,16 @@ fn integration(row: &AnyRow) -> Result<Integration> {
         } else {
             IntegrationStatus::Invalid
         },
-        cause: None,
-        origin: IntegrationOrigin::Manual,
-        scopes: None,
-        credential_provider: None,
+        cause: row.optional_text("cause")?,
+        origin: match row.text("origin")?.as_str() {
+            "pat" => IntegrationOrigin::Pat,
+            "minted" => IntegrationOrigin::Minted,
+            _ => IntegrationOrigin::Manual,
+        },
+        scopes: row
+            .optional_text("scopes")?
+            .map(|scopes| scopes.split_whitespace().map(str::to_owned).collect()),
+        credential_provider: row.optional_text("credential_provider")?,
     })
 }
 

@@ -1,8 +1,7 @@
 //! Where agents' credentials come from.
 
 use dvx_gitlab::{AccessLevel, ProjectId, TokenId, UserId};
-use dvx_proto::AgentName;
-use dvx_proto::ProviderName;
+use dvx_proto::{AgentName, ProviderName, SecretName};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -11,7 +10,7 @@ use super::secrets::Owner;
 use super::transaction::Write;
 use super::{Conflict, Result, Store, StoreError};
 use crate::domain::{
-    Cause, Changed, Identity, IntegrationRecord, NewSecret, OrgId, Origin, SecretId, SecretSet,
+    Cause, Changed, Identity, IntegrationRecord, NewSecret, OrgId, Origin, Revision, SecretId, SecretSet,
 };
 
 const SELECT: &str = "SELECT i.id, i.agent_id, i.provider, i.status, i.origin, i.credential_provider_id, \
@@ -42,6 +41,27 @@ impl Store {
             write.set_linked(cause, owner, secret, Origin::Pat, identity, "integration.link").await?;
         write.commit().await?;
         Ok(changed)
+    }
+
+    /// Takes a token away that was linked or set by hand; none where there is none of these.
+    pub async fn unlink_pat(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
+    ) -> Result<Option<Revision>> {
+        let mut write = self.write().await?;
+        write.lock(&cause.actor.org).await?;
+        let owner = write.owner(&cause.actor.org, Some(agent)).await?;
+        let owner = owner.ok_or(StoreError::NotFound(super::Object::Agent))?;
+        let Some(found) = write.integration(&owner, provider).await? else { return Ok(None) };
+        if found.origin == Origin::Minted {
+            return Ok(None);
+        }
+        let name = token_name(provider)?;
+        let revision = write.delete(cause, Some(owner), &name, "integration.unlink").await?;
+        write.commit().await?;
+        Ok(Some(revision))
     }
 
     /// An agent's integration.
@@ -119,6 +139,15 @@ impl Write<'_> {
         row.as_ref().map(read).transpose()
     }
 
+    /// What we made is not set or deleted by hand: it would be left over at the provider.
+    pub(super) async fn refuse_minted(&mut self, owner: &Owner, name: &SecretName) -> Result<()> {
+        let Some(provider) = name.provider() else { return Ok(()) };
+        match self.integration(owner, &provider).await? {
+            Some(found) if found.origin == Origin::Minted => Err(Conflict::Linked.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Nothing may come in between an operation's steps.
     pub(super) async fn refuse_running(&mut self, owner: &Owner, provider: &ProviderName) -> Result<()> {
         let row = sqlx::query("SELECT id FROM operations WHERE active = $1")
@@ -167,6 +196,10 @@ impl Write<'_> {
         .await?;
         Ok(Changed { revision, value: set })
     }
+}
+
+fn token_name(provider: &ProviderName) -> Result<SecretName> {
+    format!("{provider}:token").parse().map_err(|_| StoreError::Corrupt("a provider's name"))
 }
 
 /// What is set while an operation on an agent's identity at a provider runs.

@@ -40,6 +40,9 @@ impl Store {
         let mut write = self.write().await?;
         write.lock(org).await?;
         let owner = write.owner(org, agent).await?;
+        if let Some(owner) = &owner {
+            write.refuse_minted(owner, &secret.name).await?;
+        }
         let (revision, value, _) = write.set(cause, owner, secret, "secret.set").await?;
         write.commit().await?;
         Ok(Changed { revision, value })
@@ -56,23 +59,10 @@ impl Store {
         let mut write = self.write().await?;
         write.lock(org).await?;
         let owner = write.owner(org, agent).await?;
-        let place = place(org, owner.as_ref(), name);
-        let (id, version) = write.existing(&place).await?.ok_or(StoreError::NotFound(Object::Secret))?;
-        let head = write.read_head(&place).await?;
-        let version = next_version(Some(&(id.clone(), version)), head.as_ref());
-        sqlx::query("DELETE FROM secrets WHERE org_id = $1 AND agent_id = $2 AND name = $3")
-            .bind(org.as_str())
-            .bind(place.agent_id())
-            .bind(name.as_str())
-            .execute(write.connection())
-            .await?;
-        sqlx::query("DELETE FROM integrations WHERE agent_id = $1 AND id = $2")
-            .bind(place.agent_id())
-            .bind(id.as_str())
-            .execute(write.connection())
-            .await?;
-        write.write_head(&place, Head { secret: id, version, deleted: true, mac: Vec::new() }).await?;
-        let revision = write.secret_changed(cause, owner, name, "secret.delete").await?;
+        if let Some(owner) = &owner {
+            write.refuse_minted(owner, name).await?;
+        }
+        let revision = write.delete(cause, owner, name, "secret.delete").await?;
         write.commit().await?;
         Ok(Changed { revision, value: () })
     }
@@ -232,6 +222,33 @@ impl Write<'_> {
         Ok((revision, SecretSet { info, created }, id))
     }
 
+    /// Deletes a secret of an agent, or of the organisation.
+    pub(super) async fn delete(
+        &mut self,
+        cause: &Cause,
+        owner: Option<Owner>,
+        name: &SecretName,
+        action: &'static str,
+    ) -> Result<Revision> {
+        let place = place(&cause.actor.org, owner.as_ref(), name);
+        let (id, version) = self.existing(&place).await?.ok_or(StoreError::NotFound(Object::Secret))?;
+        let head = self.read_head(&place).await?;
+        let version = next_version(Some(&(id.clone(), version)), head.as_ref());
+        sqlx::query("DELETE FROM secrets WHERE org_id = $1 AND agent_id = $2 AND name = $3")
+            .bind(place.org.as_str())
+            .bind(place.agent_id())
+            .bind(name.as_str())
+            .execute(self.connection())
+            .await?;
+        sqlx::query("DELETE FROM integrations WHERE agent_id = $1 AND id = $2")
+            .bind(place.agent_id())
+            .bind(id.as_str())
+            .execute(self.connection())
+            .await?;
+        self.write_head(&place, Head { secret: id, version, deleted: true, mac: Vec::new() }).await?;
+        self.secret_changed(cause, owner, name, action).await
+    }
+
     pub(super) async fn owner(&mut self, org: &OrgId, agent: Option<&AgentName>) -> Result<Option<Owner>> {
         let Some(agent) = agent else { return Ok(None) };
         let row = sqlx::query("SELECT id, enclave_id FROM agents WHERE org_id = $1 AND name = $2")
@@ -318,7 +335,7 @@ impl Write<'_> {
         sqlx::query(
             "INSERT INTO integrations (agent_id, provider, id, status, created_at) \
              VALUES ($1, $2, $3, 'active', $4) ON CONFLICT (agent_id, provider) DO UPDATE SET \
-             id = excluded.id, status = excluded.status, origin = 'manual', rotate_at = NULL",
+             id = excluded.id, status = excluded.status, origin = 'manual', rotate_at = NULL, scopes = NULL, cause = NULL",
         )
         .bind(owner.id.as_str())
         .bind(provider.as_str())

@@ -84,10 +84,16 @@ pub(crate) struct GitLabLink {
     #[arg(long, value_name = "ID")]
     pub(crate) credential_provider: Option<String>,
     /// The project, by number, where the provider makes project access tokens; not given where it does not
-    #[arg(long, value_name = "N", requires = "credential_provider")]
+    #[arg(long, value_name = "N", requires = "credential_provider", conflicts_with = "pat")]
     pub(crate) project_id: Option<u64>,
     /// The identity's role: guest, planner, reporter, developer, maintainer or owner, or its number
-    #[arg(long, value_name = "LEVEL", requires = "credential_provider", value_parser = access_level)]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        requires = "credential_provider",
+        conflicts_with = "pat",
+        value_parser = access_level
+    )]
     pub(crate) access_level: Option<u8>,
 }
 

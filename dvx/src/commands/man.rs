@@ -11,10 +11,14 @@ use crate::failure::{Failure, exit};
 use crate::output::print;
 
 /// Every page, with the sections after OPTIONS.
-const PAGES: [(&str, &[&str]); 9] = [
+const PAGES: [(&str, &[&str]); 10] = [
     ("dvx", &[include_str!("man/dvx.roff")]),
     ("dvx-agent", &[include_str!("man/client.roff"), include_str!("man/dvx-agent.roff")]),
     ("dvx-audit", &[include_str!("man/client.roff"), include_str!("man/dvx-audit.roff")]),
+    (
+        "dvx-credential-provider",
+        &[include_str!("man/client.roff"), include_str!("man/dvx-credential-provider.roff")],
+    ),
     ("dvx-dev", &[include_str!("man/dvx-dev.roff")]),
     ("dvx-enclave", &[include_str!("man/client.roff"), include_str!("man/dvx-enclave.roff")]),
     ("dvx-login", &[include_str!("man/client.roff"), include_str!("man/dvx-login.roff")]),
@@ -88,15 +92,17 @@ fn details(group: &Command) -> io::Result<Vec<u8>> {
         section.extend_from_slice(b".SH COMMANDS\n");
     }
     for command in visible(group) {
-        if command.has_subcommands() {
-            for deeper in visible(command) {
-                detail(deeper, &mut section)?;
-            }
-        } else {
-            detail(command, &mut section)?;
-        }
+        each(command, &mut section)?;
     }
     Ok(section)
+}
+
+/// A command, or what there is below it.
+fn each(command: &Command, section: &mut Vec<u8>) -> io::Result<()> {
+    if !command.has_subcommands() {
+        return detail(command, section);
+    }
+    visible(command).try_for_each(|deeper| each(deeper, section))
 }
 
 fn detail(command: &Command, section: &mut Vec<u8>) -> io::Result<()> {

@@ -192,11 +192,11 @@ fn refusals_have_their_exit_and_say_why() {
 fn integrations_are_listed() {
     let world = World::new(Stub::new(|_, _| {
         ok(
-            r#"{"items":[{"id":"1","provider":"gitlab","display_name":"me","auth_type":"pat","instance_url":"https://gitlab.com","expires_at":null,"status":"active"}]}"#,
+            r#"{"items":[{"id":"1","provider":"gitlab","display_name":"me","auth_type":"pat","instance_url":"https://gitlab.com","expires_at":null,"status":"active","origin":"pat","scopes":["api","write_repository"]}]}"#,
         )
     }));
-    let table = "PROVIDER    TYPE    NAME    INSTANCE              EXPIRES    STATUS\n\
-                 gitlab      pat     me      https://gitlab.com    -          active\n";
+    let table = "PROVIDER    TYPE    NAME    INSTANCE              SCOPES                  EXPIRES    STATUS\n\
+                 gitlab      pat     me      https://gitlab.com    api write_repository    -          active\n";
     assert_eq!(world.run("agent integration list a"), outcome(0, table, ""));
     assert_eq!(world.stub.lines(), ["GET /api/v1/agents/a/integrations?limit=1000"]);
 }
