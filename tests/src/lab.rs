@@ -111,32 +111,43 @@ impl Lab {
         made["id"].as_str().unwrap_or_else(|| panic!("no id: {made}")).to_owned()
     }
 
-    /// `dvx credential-provider create`.
+    /// `dvx credential-provider create`, to its end.
     #[track_caller]
     pub fn create_provider(&self, name: &str, token: &str, mode: Mode, more: &[&str]) -> Outcome {
+        self.checked(run(&mut self.create_provider_command(name, token, mode, more)))
+    }
+
+    /// `dvx credential-provider create`.
+    pub fn create_provider_command(&self, name: &str, token: &str, mode: Mode, more: &[&str]) -> Command {
         let url = self.gitlab.url();
         let group = self.gitlab.seeded["groups"][GROUP].to_string();
-        let mut words = vec!["credential-provider", "create", "--provider", "gitlab", "--name", name];
-        words.extend(["--token", token, "--provisioning-mode", mode.name(), "-o", "json"]);
+        let mut command = self.control.dvx_command();
+        command.args(["credential-provider", "create", "--provider", "gitlab", "--name", name]);
+        command.args(["--token", token, "--provisioning-mode", mode.name(), "-o", "json"]);
         if !more.contains(&"--instance-url") {
-            words.extend(["--instance-url", &url]);
+            command.args(["--instance-url", &url]);
         }
         if !more.contains(&"--group-id") {
-            words.extend(["--group-id", &group]);
+            command.args(["--group-id", &group]);
         }
-        words.extend(more);
-        self.dvx(&words)
+        command.args(more);
+        command
     }
 
     /// Links an agent to an identity of its own.
     #[track_caller]
     pub fn link_minted(&self, agent: &str, provider: &str, mode: Mode) -> Outcome {
+        self.checked(run(&mut self.link_minted_command(agent, provider, mode)))
+    }
+
+    /// The command that does it.
+    pub fn link_minted_command(&self, agent: &str, provider: &str, mode: Mode) -> Command {
         let project = self.gitlab.seeded["projects"]["acme/app"].to_string();
         let mut arguments = vec!["--credential-provider", provider];
         if mode == Mode::ProjectToken {
             arguments.extend(["--project-id", &project]);
         }
-        self.checked(run(&mut self.link_command(agent, &arguments)))
+        self.link_command(agent, &arguments)
     }
 
     /// Unlinks an agent.

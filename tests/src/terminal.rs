@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
@@ -16,7 +15,7 @@ pub fn answer_on_terminal(command: &Command, question: &str, answer: &str) -> Ou
     let line: Vec<String> = words.map(|word| quoted(&word.to_owned())).collect();
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
-    script.env_clear().env("SHELL", "/bin/sh").process_group(0);
+    script.env_clear().env("SHELL", "/bin/sh");
     for (name, value) in command.get_envs() {
         script.env(name, value.unwrap_or_default());
     }
@@ -35,8 +34,9 @@ pub fn answer_on_terminal(command: &Command, question: &str, answer: &str) -> Ou
     }
     let mut input = child.stdin.take().unwrap();
     input.write_all(format!("{answer}\n").as_bytes()).unwrap();
-    output.read_to_end(&mut shown).unwrap();
+    // What was typed is the end of the input: script(1) goes on until the command ends.
     drop(input);
+    output.read_to_end(&mut shown).unwrap();
     let status = child.wait().unwrap();
     Outcome { status: status.code().unwrap_or(-1), stdout: shown, stderr: String::new() }
 }
