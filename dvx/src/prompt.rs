@@ -66,13 +66,14 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 
 /// Asks on the terminal, which does not show what is typed and is left as it was found.
 pub(crate) fn hidden(question: &str, signals: &Signals) -> io::Result<Answer> {
-    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    terminal.write_all(question.as_bytes())?;
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    // First: whoever sees the question may type at once, or a program does.
     let hidden = Hidden::new(&terminal)?;
+    (&terminal).write_all(question.as_bytes())?;
     let answer = read_line(&terminal, signals);
     drop(hidden);
     if !matches!(answer, Ok(Answer::Line(_))) {
-        terminal.write_all(b"\n")?;
+        (&terminal).write_all(b"\n")?;
     }
     answer
 }
