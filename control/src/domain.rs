@@ -20,7 +20,7 @@ pub use cause::{Actor, Cause, Changed};
 pub use change::{Change, ChangedObject, Changes};
 pub use delivery::{AckRecord, EnclaveDelivery, SessionRecord};
 pub use enclave::{AgentRecord, EnclaveIdentity, Organisation};
-pub use event::{AuditQuery, BrokerLine, ChainHead, Decision, Event, Ingested, StoredEvent};
+pub use event::{AuditQuery, BrokerLine, ChainHead, Decision, Event, Ingested};
 pub use ids::{
     AgentId, EnclaveId, MintedId, OperationId, OrgId, ProviderId, ReplicaId, Revision, SecretId, SessionId,
 };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dvx_proto::EnclaveName;
-use dvx_proto::operator::AuditEvent;
+use dvx_proto::operator::{AuditEvent, LineDetails};
 use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -149,6 +149,8 @@ fn event(fields: Fields) -> AuditEvent {
         request_id: fields.request_id,
         enclave: Some(fields.enclave),
         seq: Some(fields.seq),
+        // It is in the line, which is kept whole.
+        line: LineDetails::default(),
     }
 }
 

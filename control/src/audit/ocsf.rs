@@ -3,7 +3,7 @@
 //! Calls of operators and decisions of brokers are API Activity, what happens to identities is Account Change,
 //! and what should not be at all is a Detection Finding.
 
-use dvx_proto::operator::{AuditEvent, Role};
+use dvx_proto::operator::{AuditEvent, LineDetails, Role};
 use serde_json::{Map, Value, json};
 
 /// The schema's version.
@@ -131,6 +131,9 @@ pub(crate) fn event(event: &AuditEvent, organisation: &str) -> Value {
     put("status", json!(event.decision));
     if let Some(reason) = &event.reason {
         put("status_detail", json!(reason));
+    }
+    if event.line != LineDetails::default() {
+        put("unmapped", json!(event.line));
     }
     Value::Object(object)
 }

@@ -80,15 +80,6 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
-/// An event as it is stored.
-#[derive(Debug, Clone)]
-pub struct StoredEvent {
-    /// What is told of it.
-    pub event: AuditEvent,
-    /// A broker's line, whole.
-    pub line: Option<String>,
-}
-
 /// A line of a broker's audit log that has been read and found well-formed.
 #[derive(Debug, Clone)]
 pub struct BrokerLine {

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use super::row::{Columns, assembled, micros, stored};
 use super::{Result, Store, auth};
-use crate::domain::{AuditQuery, Cause, Event, OrgId, StoredEvent};
+use crate::domain::{AuditQuery, Cause, Event, OrgId};
 
 impl Store {
     /// Remembers something that changed nothing, such as a refusal.
@@ -17,7 +17,7 @@ impl Store {
 
     /// Events of an organisation, in the order of their numbers. Whoever asks for those after the last one it has
     /// misses none.
-    pub async fn events(&self, org: &OrgId, query: &AuditQuery) -> Result<Vec<StoredEvent>> {
+    pub async fn events(&self, org: &OrgId, query: &AuditQuery) -> Result<Vec<AuditEvent>> {
         let mut sql = String::from(
             "SELECT number, time, actor, role, action, subject, agent, decision, reason, request_id, enclave, seq, \
              line FROM audit_events WHERE org_id = $1 AND number > $2",
@@ -61,8 +61,9 @@ impl Store {
     }
 }
 
-fn read(row: &AnyRow) -> Result<StoredEvent> {
-    let event = AuditEvent {
+fn read(row: &AnyRow) -> Result<AuditEvent> {
+    let line = row.optional_text("line")?;
+    Ok(AuditEvent {
         number: row.count("number")?,
         time: row.time("time")?,
         actor: row.text("actor")?,
@@ -75,6 +76,7 @@ fn read(row: &AnyRow) -> Result<StoredEvent> {
         request_id: row.optional_text("request_id")?,
         enclave: row.optional_text("enclave")?,
         seq: row.optional_number("seq")?.and_then(|seq| u64::try_from(seq).ok()),
-    };
-    Ok(StoredEvent { event, line: row.optional_text("line")? })
+        // A line that was edited in the database tells nothing more than its row.
+        line: line.as_deref().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(),
+    })
 }

@@ -70,7 +70,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     tokio::pin!(deadline);
     loop {
         let events = call.app().store.events(call.org(), &wanted).await?;
-        let page = cut(events.into_iter().map(|stored| stored.event).collect(), limit);
+        let page = cut(events, limit);
         if !page.items.is_empty() {
             return answer::json(&page);
         }
@@ -166,11 +166,11 @@ impl Export {
                 Cut("the database failed")
             })?;
             let Some(last) = page.last() else { return Ok(()) };
-            query.after = last.event.number;
+            query.after = last.number;
             let is_last = page.len() < EXPORT_PAGE as usize;
             let mut lines = Vec::new();
-            for stored in page.iter().filter(|stored| stored.event.number <= self.newest) {
-                self.line(&stored.event, &mut lines).map_err(|_| Cut("an event cannot be written"))?;
+            for event in page.iter().filter(|event| event.number <= self.newest) {
+                self.line(event, &mut lines).map_err(|_| Cut("an event cannot be written"))?;
             }
             if !lines.is_empty() {
                 pen.put(Bytes::from(lines)).await;
@@ -193,6 +193,8 @@ impl Export {
 
 #[cfg(test)]
 mod tests {
+    use dvx_proto::operator::LineDetails;
+
     use super::*;
 
     fn event(number: u64) -> AuditEvent {
@@ -209,6 +211,7 @@ mod tests {
             request_id: None,
             enclave: None,
             seq: None,
+            line: LineDetails::default(),
         }
     }
 

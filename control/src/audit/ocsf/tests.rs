@@ -1,3 +1,5 @@
+use dvx_proto::operator::LineDetails;
+
 use super::*;
 
 /// What the published schema requires of the three classes.
@@ -19,6 +21,7 @@ fn control(action: &str, decision: &str) -> AuditEvent {
         request_id: Some("r-1".to_owned()),
         enclave: None,
         seq: None,
+        line: LineDetails::default(),
     }
 }
 
@@ -29,6 +32,7 @@ fn broker(action: &str, decision: &str) -> AuditEvent {
     event.agent = Some("a".to_owned());
     event.enclave = Some("lab-1".to_owned());
     event.seq = Some(12);
+    event.line.fingerprint = Some("0123456789abcdef".to_owned());
     event
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dvx_proto::operator::AuditEvent;
+use dvx_proto::operator::{AuditEvent, LineDetails};
 use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 
@@ -32,7 +32,7 @@ async fn lab(ground: &Ground) -> (Store, Cause, EnclaveIdentity) {
 fn log(cause: &Cause, name: &str, count: u64) -> Vec<BrokerLine> {
     let mut prev = [0; 32];
     let line = |seq| {
-        let line = format!("{{\"seq\":{seq},\"log\":\"{name}\"}}");
+        let line = format!("{{\"seq\":{seq},\"uid\":1001,\"log\":\"{name}\"}}");
         let hash = Sha256::digest(line.as_bytes()).into();
         let event = AuditEvent {
             number: 0,
@@ -47,6 +47,7 @@ fn log(cause: &Cause, name: &str, count: u64) -> Vec<BrokerLine> {
             request_id: None,
             enclave: None,
             seq: Some(seq),
+            line: LineDetails::default(),
         };
         let made = BrokerLine { line, hash, seq, prev, event };
         prev = hash;
@@ -60,7 +61,7 @@ async fn events_are_found_by_agent_time_and_number(ground: Ground) {
     let org = &cause.actor.org;
     let all = AuditQuery { limit: 100, ..AuditQuery::default() };
     let found = store.events(org, &all).await.unwrap();
-    let numbers = found.iter().map(|stored| stored.event.number).collect::<Vec<_>>();
+    let numbers = found.iter().map(|event| event.number).collect::<Vec<_>>();
     assert_eq!(numbers, (1..=u64::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
     let query = AuditQuery { agent: Some("a".parse().unwrap()), ..all.clone() };
     assert_eq!(store.events(org, &query).await.unwrap().len(), 2);
@@ -73,10 +74,10 @@ async fn events_are_found_by_agent_time_and_number(ground: Ground) {
     let query = AuditQuery { since: Some(later.time), ..all.clone() };
     let found = store.events(org, &query).await.unwrap();
     assert_eq!(found.len(), 1);
-    let event = &found[0].event;
+    let event = &found[0];
     assert_eq!((event.decision.as_str(), event.reason.as_deref()), ("denied", Some("role-forbidden")));
     let query = AuditQuery { until: Some(later.time), after: 2, limit: 1, ..all };
-    assert_eq!(store.events(org, &query).await.unwrap()[0].event.number, 3);
+    assert_eq!(store.events(org, &query).await.unwrap()[0].number, 3);
     assert_eq!(store.newest_event(org).await.unwrap(), event.number);
 }
 
@@ -95,8 +96,8 @@ async fn lines_are_stored_once_and_follow_each_other(ground: Ground) {
     assert_eq!(number(&store, "SELECT COUNT(*) FROM audit_events WHERE line IS NOT NULL").await, 700);
     let query = AuditQuery { agent: Some("me".parse().unwrap()), limit: 1, ..AuditQuery::default() };
     let stored = store.events(&enclave.org, &query).await.unwrap().remove(0);
-    assert_eq!(stored.line.as_deref(), Some(lines[0].line.as_str()));
-    assert_eq!((stored.event.enclave.as_deref(), stored.event.seq), (Some("lab"), Some(1)));
+    assert_eq!(stored.line, LineDetails { uid: Some(1001), ..LineDetails::default() });
+    assert_eq!((stored.enclave.as_deref(), stored.seq), (Some("lab"), Some(1)));
 }
 
 async fn gaps_and_breaks_are_events(ground: Ground) {

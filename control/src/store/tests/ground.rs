@@ -183,5 +183,5 @@ pub(super) async fn opened_as(
 pub(super) async fn events(store: &Store, cause: &Cause, action: &str) -> Vec<AuditEvent> {
     let query = AuditQuery { limit: 10_000, ..AuditQuery::default() };
     let events = store.events(&cause.actor.org, &query).await.unwrap();
-    events.into_iter().map(|stored| stored.event).filter(|event| event.action == action).collect()
+    events.into_iter().filter(|event| event.action == action).collect()
 }
