@@ -113,10 +113,11 @@ impl Service {
         request.extensions_mut().insert(*peer);
         request.extensions_mut().insert(id.clone());
         let path = request.uri().path();
+        // Boxed, because a connection keeps room for what its largest request needs for as long as it lasts.
         let (api, mut answer) = if is_below(path, "/v1/enclave") {
-            ("enclave", self.enclave(request.map(Body::new)).await)
+            ("enclave", Box::pin(self.enclave(request.map(Body::new))).await)
         } else if is_below(path, operator::PREFIX) {
-            ("operator", router::handle(&self.app, *peer, &id, request).await)
+            ("operator", Box::pin(router::handle(&self.app, *peer, &id, request)).await)
         } else {
             ("none", Refusal::new(Code::NotFound, "there is no such path here").into_answer())
         };

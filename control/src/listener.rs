@@ -128,7 +128,8 @@ impl Listener {
                 shaken = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shaken,
             };
             match shaken {
-                Ok(Ok(stream)) => listener.serve(stream, peer, admission).await,
+                // Boxed: the room that the handshake needed is not kept as well.
+                Ok(Ok(stream)) => Box::pin(listener.serve(stream, peer, admission)).await,
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }

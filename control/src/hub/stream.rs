@@ -132,12 +132,12 @@ impl Stream {
         match start {
             Start::Snapshot(revision) => {
                 self.hub().metrics.count_snapshot();
-                self.snapshot(revision).await?;
+                Box::pin(self.snapshot(revision)).await?;
                 self.commit(revision).await?;
             }
             Start::Resume(revision) => {
                 self.seen = revision;
-                self.follow().await?;
+                Box::pin(self.follow()).await?;
                 // Also where nothing has changed: the broker learns that it is up to date.
                 self.stand_by().await?;
             }
@@ -146,13 +146,14 @@ impl Stream {
         let mut heartbeat = tokio::time::interval(self.heartbeat);
         loop {
             heartbeat.reset();
-            if self.follow().await? {
+            // Boxed: most streams wait most of the time, and what sending needs is not kept meanwhile.
+            if Box::pin(self.follow()).await? {
                 continue;
             }
             tokio::select! {
                 () = self.reader.session.wake.notified() => self.session().check()?,
                 _ = heartbeat.tick() => {
-                    self.follow().await?;
+                    Box::pin(self.follow()).await?;
                     self.stand_by().await?;
                 }
             }

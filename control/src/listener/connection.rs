@@ -74,7 +74,7 @@ pub(super) async fn serve<S>(
     if let Err(error) = result {
         tracing::debug!(%error, %peer, "a connection ended early");
         if error.is_parse() {
-            let refusal = connection.into_parts().io.into_inner().refuse();
+            let refusal = Box::pin(connection.into_parts().io.into_inner().refuse());
             // A client that does not take it in time has to do without.
             let _taken: Result<(), _> = tokio::time::timeout(REFUSAL_TIME, refusal).await;
         }
