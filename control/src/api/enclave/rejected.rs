@@ -11,6 +11,7 @@ use hyper::Request;
 use super::auth::Caller;
 use super::body;
 use crate::app::App;
+use crate::causes::causes;
 use crate::clock;
 use crate::domain::{Event, SecretId};
 use crate::http::answer::{self, Answer};
@@ -35,5 +36,15 @@ pub(super) async fn answer(
     let mut event = Event::allowed("credential.rejected", name.as_str()).because(reason);
     event.agent = agent.map(String::from);
     app.store.append_event(&cause, event).await?;
-    answer::json(&RejectionAnswer { verdict: Verdict::Unknown })
+    let looked_into = app.integrations.rejected(enclave, &id, fingerprint).await;
+    let verdict = looked_into.unwrap_or_else(|error| {
+        // The report is recorded; the broker goes on with what it has.
+        tracing::warn!(
+            credential = id.as_str(),
+            error = causes(&error),
+            "a refused token cannot be looked into"
+        );
+        Verdict::Unknown
+    });
+    answer::json(&RejectionAnswer { verdict })
 }
