@@ -1,5 +1,6 @@
 //! What the control plane does by itself. Where several replicas run, each piece is done by one at a time.
 
+mod expiry;
 mod heartbeat;
 mod prune;
 
@@ -13,6 +14,7 @@ pub(crate) async fn run(app: Arc<App>) -> io::Result<()> {
     tokio::select! {
         () = app.stopped() => {}
         () = prune::run(&app) => {}
+        () = expiry::run(&app) => {}
         ended = heartbeat::run(&app) => return ended,
     }
     Ok(())

@@ -14,6 +14,7 @@ mod changes;
 mod deliveries;
 mod enclaves;
 mod error;
+mod expiry;
 mod heads;
 mod idempotency;
 mod ingest;

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::agent::{AgentState, AuthType};
 use crate::{AgentName, EnclaveName, OperatorName, RemoteUrl, Secret, SecretName, UnixUser};
 
-pub use integration::{Integration, IntegrationOrigin, IntegrationStatus, LinkIntegration, Unlinked};
+pub use integration::{
+    Attention, Integration, IntegrationOrigin, IntegrationStatus, LinkIntegration, Unlinked,
+};
 pub use operation::{Debt, Operation, OperationState};
 pub use provider::{
     CreateCredentialProvider, CredentialProvider, CredentialProviderStatus, ProvisioningMode,
@@ -112,6 +114,9 @@ pub struct Overview {
     pub isolated: u64,
     /// How many are revoked.
     pub revoked: u64,
+    /// Credentials that want somebody to do something, the first hundred.
+    #[serde(default)]
+    pub attention: Vec<Attention>,
 }
 
 /// Body of `POST /api/v1/operators`.

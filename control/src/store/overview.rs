@@ -2,6 +2,7 @@
 
 use dvx_proto::agent::AgentState;
 use dvx_proto::operator::Overview;
+use jiff::Timestamp;
 
 use super::row::Columns;
 use super::{Result, Store, agents};
@@ -9,7 +10,7 @@ use crate::domain::{OrgId, Organisation};
 
 impl Store {
     /// How many agents there are in which state.
-    pub async fn overview(&self, org: &OrgId, version: &str) -> Result<Overview> {
+    pub async fn overview(&self, org: &OrgId, version: &str, now: Timestamp) -> Result<Overview> {
         let row = sqlx::query("SELECT id, name, revision FROM organisations WHERE id = $1")
             .bind(org.as_str())
             .fetch_optional(&self.0.reader)
@@ -29,6 +30,7 @@ impl Store {
             active: 0,
             isolated: 0,
             revoked: 0,
+            attention: self.attention(org, now).await?,
         };
         for row in &rows {
             let count = row.count("number")?;

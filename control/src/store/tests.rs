@@ -24,6 +24,7 @@ macro_rules! on_both_engines {
 mod announcements;
 mod audit;
 mod deliveries;
+mod expiry;
 mod ground;
 mod life;
 mod once;

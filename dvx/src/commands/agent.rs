@@ -16,7 +16,9 @@ use crate::delivery::Change;
 use crate::failure::Failure;
 use crate::{output, prompt};
 
-pub(super) use table::{agents as table, expiry, integrations as integrations_table, state as state_cell};
+pub(super) use table::{
+    SOON, agents as table, expiry, integrations as integrations_table, state as state_cell,
+};
 
 pub(crate) async fn run(arguments: Group<AgentCommand>) -> Result<ExitCode, Failure> {
     let format = arguments.output.format;

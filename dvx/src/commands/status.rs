@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 
+use dvx_proto::AgentName;
 use dvx_proto::agent::AgentState;
-use dvx_proto::operator::{Agent, Enclave, Overview, Page};
+use dvx_proto::operator::{Agent, Attention, Enclave, Overview, Page};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::agent::{expiry, state_cell};
+use super::agent::{SOON, expiry, state_cell};
 use super::enclave;
 use crate::cli::OutputFormat;
 use crate::client::{Client, ClientError, with_query};
-use crate::clock;
 use crate::failure::Failure;
 use crate::output::{self, Cell, Table, harmless};
+use crate::{clock, times};
 
 /// How many agents a screen has room for.
 const MAX_AGENTS: usize = 20;
@@ -84,7 +85,8 @@ fn urgency(agent: &Agent) -> (u8, Timestamp, String) {
 
 impl Screen {
     fn render(&self, client: &Client, now: Timestamp, colours: bool) -> String {
-        let Overview { version, organisation, revision, active, isolated, revoked } = &self.overview;
+        let Overview { version, organisation, revision, active, isolated, revoked, attention } =
+            &self.overview;
         let mut text = format!(
             "control plane {} at {}, organisation {}, revision {revision}\n",
             harmless(version),
@@ -93,6 +95,10 @@ impl Screen {
         );
         text.push_str(&format!("enclaves: {}\n", self.enclave_summary()));
         text.push_str(&format!("agents: {active} active, {isolated} isolated, {revoked} revoked\n"));
+        if !attention.is_empty() {
+            text.push('\n');
+            text.push_str(&attention_table(attention, now).render(colours));
+        }
         if !self.enclaves.is_empty() {
             text.push('\n');
             text.push_str(&enclave::table(&self.enclaves, now).render(colours));
@@ -148,4 +154,27 @@ impl Screen {
         }
         table
     }
+}
+
+/// Credentials that want somebody to do something.
+fn attention_table(attention: &[Attention], now: Timestamp) -> Table {
+    let mut table = Table::new(["CREDENTIAL", "AGENT", "ENDS", "ATTENTION"]);
+    for one in attention {
+        let what = match (&one.refused, one.expires_at) {
+            (Some(cause), _) => Cell::new(format!("refused by the provider: {cause}")).bad(),
+            (None, Some(end)) if end <= now => Cell::new("has ended").bad(),
+            (None, Some(end)) => {
+                let cell = Cell::new(format!("ends in {}", times::distance(now, end)));
+                if end.duration_since(now) <= SOON { cell.bad() } else { cell.warning() }
+            }
+            (None, None) => Cell::new(""),
+        };
+        table.push([
+            Cell::new(one.credential.as_str()),
+            Cell::maybe(one.agent.as_ref().map(AgentName::as_str)),
+            expiry(one.expires_at, now),
+            what,
+        ]);
+    }
+    table
 }

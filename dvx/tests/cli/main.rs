@@ -10,6 +10,7 @@
 mod agents;
 mod audit;
 mod hostile;
+mod integrations;
 mod login;
 mod overview;
 mod secrets;

@@ -88,3 +88,23 @@ fn whoami_tells_name_role_and_organisation() {
     let table = "NAME    ROLE        ORGANISATION\nann     operator    default\n";
     assert_eq!(world().run("whoami"), outcome(0, table, ""));
 }
+
+#[test]
+fn the_screen_shows_credentials_that_come_to_their_end() {
+    let world = World::new(Stub::new(|asked, _| {
+        if !asked.line.contains("/overview") {
+            return ok(r#"{"items":[]}"#);
+        }
+        ok(
+            r#"{"version":"0.1.0","organisation":"default","revision":7,"active":0,"isolated":0,"revoked":0,"attention":[{"agent":"a","credential":"gitlab:token","expires_at":"2026-01-31T00:00:00Z"},{"agent":"b","credential":"github:token","expires_at":null,"refused":"revoked"},{"credential":"gitlab:token","expires_at":"2200-01-31T00:00:00Z"}]}"#,
+        )
+    }));
+    let text = world.run("status").stdout;
+    for row in [
+        "gitlab:token    a        2026-01-31T00:00:00Z    has ended",
+        "github:token    b        -                       refused by the provider: revoked",
+        "gitlab:token    -        2200-01-31T00:00:00Z    ends in ",
+    ] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
+}

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::agent::AuthType;
-use crate::{ProviderName, RemoteUrl, Secret};
+use crate::{AgentName, ProviderName, RemoteUrl, Secret, SecretName};
 
 /// The link of an agent to a provider: one element of `GET /api/v1/agents/{agent}/integrations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,6 +95,23 @@ pub struct Unlinked {
     /// What is left for somebody to do, or to wait for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+/// A credential that ends within 60 days and is not replaced by itself, or that the provider refuses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Attention {
+    /// The agent; absent for a credential of the organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The secret's name.
+    pub credential: SecretName,
+    /// When it ends.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub expires_at: Option<Timestamp>,
+    /// Why the provider refuses it, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 fn maybe_exposed<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {

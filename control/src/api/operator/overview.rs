@@ -20,5 +20,5 @@ pub(crate) async fn whoami(call: Call) -> Answer {
 /// The organisation in numbers.
 #[utoipa::path(get, path = "/api/v1/overview", operation_id = "overview", responses((status = 200, body = Overview)))]
 pub(crate) async fn overview(call: Call) -> Answer {
-    answer::json(&call.app().store.overview(call.org(), env!("CARGO_PKG_VERSION")).await?)
+    answer::json(&call.app().store.overview(call.org(), env!("CARGO_PKG_VERSION"), call.now()).await?)
 }

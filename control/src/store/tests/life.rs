@@ -147,7 +147,7 @@ async fn states_change_as_they_may(ground: Ground) {
     }
     let back = store.reprovision_agent(&cause, &name).await.unwrap().value;
     assert_eq!((back.state, back.credentials), (AgentState::Active, 1));
-    let overview = store.overview(&cause.actor.org, "1").await.unwrap();
+    let overview = store.overview(&cause.actor.org, "1", cause.time).await.unwrap();
     assert_eq!((overview.active, overview.isolated, overview.revoked), (2, 0, 0));
     let event = events(&store, &cause, "agent.isolate").await.remove(0);
     assert_eq!((event.reason.as_deref(), event.request_id.as_deref()), (Some("odd traffic"), Some("r-1")));
