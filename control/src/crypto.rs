@@ -3,6 +3,7 @@
 mod envelope;
 mod kek;
 pub(crate) mod seal;
+mod stack;
 mod token;
 
 pub use envelope::{Envelope, Unreadable};

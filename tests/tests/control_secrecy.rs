@@ -138,6 +138,46 @@ fn a_brokers_memory_holds_values_in_protected_pages_alone() {
 }
 
 #[test]
+fn a_control_planes_memory_holds_no_value_between_requests() {
+    const NAME: &str = "a_control_planes_memory_holds_no_value_between_requests";
+    if skip_without_root(NAME) {
+        return;
+    }
+    let mut control = ControlPlane::start();
+    let mut world = World::single().control(&control).build();
+    let mut values = vec![value(), value(), value(), random_alphanumeric(60_000)];
+    control.admin().set_secret(None, "EVERYBODYS", &values[0]);
+    control.admin().set_secret(Some("alpha"), "OWN", &values[1]);
+    control.operator_by_tls(Some(control.token())).set_secret(Some("alpha"), "TLS", &values[2]);
+    control.admin().set_secret(Some("alpha"), "LARGE", &values[3]);
+    values.push(control.admin().plant("alpha", "gitlab"));
+    let pid = control.replica().daemon().pid();
+    let nothing_is_left = |values: &[String], when: &str| {
+        let random: Vec<&str> = values.iter().map(|value| value.trim_start_matches("glpat-")).collect();
+        // The last connection may still be closing.
+        eventually(&format!("{when}, no fragment lies in readable memory"), || {
+            let memory = readable_memory(pid);
+            assert!(
+                count_fragments(&memory, &["everybodys", "EVERYBODYS"]) > 0,
+                "the search can find things"
+            );
+            count_fragments(&memory, &random) == 0
+        });
+    };
+    nothing_is_left(&values, "after setting");
+    world.start();
+    nothing_is_left(&values, "after a snapshot");
+    values.push(value());
+    let revision = control.admin().set_secret(None, "EVERYBODYS", values.last().unwrap());
+    control.admin().delivered(revision);
+    nothing_is_left(&values, "after a change");
+    let revision = control.admin().set_state("alpha", "isolate");
+    control.admin().delivered(revision);
+    control.admin().change("DELETE", "/agents/alpha", &serde_json::Value::Null);
+    nothing_is_left(&values, "after a deletion");
+}
+
+#[test]
 fn neither_the_database_nor_a_log_holds_a_value_a_token_or_a_key() {
     let mut control = ControlPlane::start();
     let mut world = World::single().control(&control).build();

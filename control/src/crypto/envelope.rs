@@ -7,6 +7,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::kek::{self, Kek, KekId, random};
+use super::stack::wipe_stack;
 
 /// A value as it is stored: nothing of it can be read without the KEK, and it opens only together with what it
 /// was bound to.
@@ -102,17 +103,17 @@ impl Envelope {
     /// Encrypts a value.
     pub(crate) fn seal(kek: &Kek, aad: &Aad, value: &[u8]) -> Self {
         let key = DataKey::generate();
-        Self {
-            kek: kek.id().clone(),
-            wrapped_key: key.wrapped_under(kek, &aad.of_key()),
-            value: kek::encrypt(&key.cipher(), aad.as_bytes(), value),
-        }
+        let wrapped_key = key.wrapped_under(kek, &aad.of_key());
+        let value = kek::encrypt(&key.cipher(), aad.as_bytes(), value);
+        wipe_stack();
+        Self { kek: kek.id().clone(), wrapped_key, value }
     }
 
     /// Decrypts the value.
     pub(crate) fn open(&self, kek: &Kek, aad: &Aad) -> Result<Secret, Unreadable> {
         let key = DataKey::unwrap(kek, &aad.of_key(), &self.wrapped_key)?;
         let mut value = kek::decrypt(&key.cipher(), aad.as_bytes(), &self.value)?;
+        wipe_stack();
         Ok(Secret::from(std::mem::take(&mut *value)))
     }
 

@@ -10,6 +10,8 @@ use hpke::{Deserializable, Kem, OpModeS, Serializable};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::stack::wipe_stack;
+
 /// Why nothing is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum SealError {
@@ -66,6 +68,7 @@ impl Sealer {
     /// The next message: ciphertext and tag in base64url.
     pub(crate) fn seal(&mut self, value: &[u8], aad: &[u8]) -> Result<String, SealError> {
         let sealed = self.context.seal(value, aad).map_err(|_| SealError::Exhausted)?;
+        wipe_stack();
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 }
