@@ -22,7 +22,8 @@ pub use delivery::{AckRecord, EnclaveDelivery, SessionRecord};
 pub use enclave::{AgentRecord, EnclaveIdentity, Organisation};
 pub use event::{AuditQuery, BrokerLine, ChainHead, Decision, Event, Ingested};
 pub use ids::{
-    AgentId, EnclaveId, MintedId, OperationId, OrgId, ProviderId, ReplicaId, Revision, SecretId, SessionId,
+    AgentId, EnclaveId, LeaseId, MintedId, OperationId, OrgId, ProviderId, ReplicaId, Revision, SecretId,
+    SessionId,
 };
 pub use integration::{Ailment, Identity, IntegrationRecord, Origin};
 pub use minted::{Minted, MintedKind, MintedState};

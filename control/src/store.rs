@@ -21,9 +21,13 @@ mod ingest;
 mod init;
 mod integrations;
 mod keys;
+mod leases;
 mod migrate;
+mod minted;
+mod operations;
 mod operators;
 mod overview;
+mod providers;
 mod prune;
 mod rekey;
 mod replicas;
@@ -39,6 +43,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::AnyPool;
 use tokio::sync::broadcast;
+
+pub(crate) use integrations::token_name;
+pub(crate) use leases::Leased;
+pub(crate) use minted::{Intention, Made};
+pub(crate) use operations::Wish;
 
 pub use announce::Announcement;
 pub use error::{Conflict, Object, StoreError};
@@ -123,4 +132,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

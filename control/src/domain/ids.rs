@@ -58,6 +58,8 @@ id!(
     OperationId,
     /// That of something that was made at a provider, or may have been.
     MintedId,
+    /// That of somebody's turn at a piece of work.
+    LeaseId,
 );
 
 /// Counts the changes of an organisation.

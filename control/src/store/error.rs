@@ -90,6 +90,8 @@ pub enum Object {
     Agent,
     /// A secret.
     Secret,
+    /// A credential provider.
+    CredentialProvider,
 }
 
 /// What is in the way.
@@ -115,12 +117,27 @@ pub enum Conflict {
     /// An agent has a token that was linked.
     #[error("the agent is already linked; unlink it first")]
     Linked,
+    /// Only what we made can be replaced by us.
+    #[error("the token was not made by a credential provider, so it cannot be replaced by one")]
+    NotMinted,
+    /// Agents have identities from it.
+    #[error("agents use this credential provider: {}; unlink them first", names(.0))]
+    ProviderUsed(Vec<AgentName>),
+    /// Not all of what it made is gone.
+    #[error(
+        "{0} things that it made are still to be removed at the provider; see dvx credential-provider debts"
+    )]
+    ProviderOwes(u64),
     /// An operation on the same agent runs.
     #[error("operation {0} on the same agent is under way")]
     UnderWay(OperationId),
     /// `init` again.
     #[error("the organisation is already initialised")]
     AlreadyInitialised,
+}
+
+fn names(agents: &[AgentName]) -> String {
+    agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Object {
@@ -131,6 +148,7 @@ impl fmt::Display for Object {
             Self::Enclave => "enclave",
             Self::Agent => "agent",
             Self::Secret => "secret",
+            Self::CredentialProvider => "credential provider",
         })
     }
 }

@@ -1,16 +1,19 @@
 //! Where agents' credentials come from.
 
+use std::time::Duration;
+
 use dvx_gitlab::{AccessLevel, ProjectId, TokenId, UserId};
 use dvx_proto::{AgentName, ProviderName, SecretName};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::row::{Columns, assembled, micros, stored};
+use super::row::{Columns, ago, assembled, micros, stored};
 use super::secrets::Owner;
 use super::transaction::Write;
-use super::{Conflict, Result, Store, StoreError};
+use super::{Conflict, Object, Result, Store, StoreError};
 use crate::domain::{
-    Cause, Changed, Identity, IntegrationRecord, NewSecret, OrgId, Origin, Revision, SecretId, SecretSet,
+    AgentId, Cause, Changed, Event, Identity, IntegrationRecord, NewSecret, OrgId, Origin, Revision,
+    SecretId, SecretSet,
 };
 
 const SELECT: &str = "SELECT i.id, i.agent_id, i.provider, i.status, i.origin, i.credential_provider_id, \
@@ -30,7 +33,7 @@ impl Store {
         let provider = secret.name.provider().ok_or(StoreError::Corrupt("a token without a provider"))?;
         let mut write = self.write().await?;
         write.lock(org).await?;
-        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(super::Object::Agent))?;
+        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
         if let Some(found) = write.integration(&owner, &provider).await?
             && found.origin != Origin::Manual
         {
@@ -78,6 +81,111 @@ impl Store {
             .fetch_optional(&self.0.reader)
             .await?;
         row.as_ref().map(read).transpose()
+    }
+
+    /// Takes an agent's token away, with all that is known of it, ends what runs for it, and dooms what was made.
+    pub(crate) async fn unlink(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
+        grace: Duration,
+    ) -> Result<Option<(AgentId, Revision)>> {
+        let org = &cause.actor.org;
+        let mut write = self.write().await?;
+        write.lock(org).await?;
+        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
+        let id = owner.id.clone();
+        let found = write.integration(&owner, provider).await?;
+        let ended = write.abandon(&id, provider, grace, cause).await?;
+        if found.is_none() && !ended {
+            return Ok(None);
+        }
+        let name = token_name(provider)?;
+        let revision = match found {
+            Some(_) => write.delete(cause, Some(owner), &name, "integration.unlink").await?,
+            None => {
+                let event = Event::allowed("integration.unlink", name.as_str()).about(agent.as_str());
+                write.event(cause, event).await?;
+                write.lock(org).await?
+            }
+        };
+        write.commit().await?;
+        Ok(Some((id, revision)))
+    }
+
+    /// Integrations whose token is to be replaced by now.
+    pub(crate) async fn integrations_due(&self, now: Timestamp) -> Result<Vec<IntegrationRecord>> {
+        self.integrations_where("i.rotate_at <= $1 AND a.state <> 'revoked'", now).await
+    }
+
+    /// Integrations of agents that were provisioned anew: what had been made for them is gone.
+    pub(crate) async fn integrations_bereft(&self, now: Timestamp) -> Result<Vec<IntegrationRecord>> {
+        let bereft = "a.state <> 'revoked' AND NOT EXISTS (SELECT 1 FROM minted m WHERE m.agent_id = a.id AND \
+            m.state IN ('used', 'made', 'intended')) AND i.created_at <= $1";
+        self.integrations_where(bereft, now).await
+    }
+
+    async fn integrations_where(&self, condition: &str, now: Timestamp) -> Result<Vec<IntegrationRecord>> {
+        let sql = format!(
+            "{SELECT} WHERE i.origin = 'minted' AND {condition} AND NOT EXISTS (SELECT 1 FROM operations o \
+             WHERE o.agent_id = a.id AND o.state = 'running') LIMIT 100"
+        );
+        let rows = sqlx::query(assembled(sql)).bind(micros(now)).fetch_all(&self.0.reader).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Puts off the next attempt to replace a token.
+    pub(crate) async fn postpone_rotation(&self, id: &SecretId, until: Timestamp) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE integrations SET rotate_at = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(micros(until))
+            .execute(write.connection())
+            .await?;
+        write.commit().await
+    }
+
+    /// Whether it is this caller's turn to ask the provider about a token: false where that was asked just now.
+    pub(crate) async fn begin_check(&self, id: &SecretId, apart: Duration, now: Timestamp) -> Result<bool> {
+        let mut write = self.write().await?;
+        let done = sqlx::query(
+            "UPDATE integrations SET checked_at = $2 WHERE id = $1 \
+             AND (checked_at IS NULL OR checked_at <= $3 OR checked_at > $2)",
+        )
+        .bind(id.as_str())
+        .bind(micros(now))
+        .bind(ago(now, apart))
+        .execute(write.connection())
+        .await?;
+        write.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Writes down that a token does not work, once.
+    pub(crate) async fn invalidate(
+        &self,
+        cause: &Cause,
+        integration: &IntegrationRecord,
+        ailment: &str,
+        hint: &str,
+    ) -> Result<()> {
+        let mut write = self.write().await?;
+        write.lock(&integration.org).await?;
+        let done = sqlx::query(
+            "UPDATE integrations SET status = 'invalid', cause = $2, rotate_at = NULL WHERE id = $1 \
+             AND (status <> 'invalid' OR cause IS NULL OR cause <> $2)",
+        )
+        .bind(integration.id.as_str())
+        .bind(ailment)
+        .execute(write.connection())
+        .await?;
+        if done.rows_affected() > 0 {
+            let subject = Some(integration.provider.to_string());
+            let event = Event::denied("integration.invalid", subject, format!("{ailment}: {hint}"));
+            write.event(cause, event.about(integration.agent.1.as_str())).await?;
+        }
+        write.commit().await
     }
 
     /// The integration of a credential.
@@ -198,11 +306,12 @@ impl Write<'_> {
     }
 }
 
-fn token_name(provider: &ProviderName) -> Result<SecretName> {
-    format!("{provider}:token").parse().map_err(|_| StoreError::Corrupt("a provider's name"))
+/// What is set while an operation on an agent's identity at a provider runs.
+pub(super) fn active(agent: &AgentId, provider: &ProviderName) -> String {
+    format!("{agent}/{provider}")
 }
 
-/// What is set while an operation on an agent's identity at a provider runs.
-pub(super) fn active(agent: &crate::domain::AgentId, provider: &ProviderName) -> String {
-    format!("{agent}/{provider}")
+/// The name of a provider's token among an agent's secrets.
+pub(crate) fn token_name(provider: &ProviderName) -> Result<SecretName> {
+    format!("{provider}:token").parse().map_err(|_| StoreError::Corrupt("a provider's name"))
 }

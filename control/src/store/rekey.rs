@@ -17,8 +17,8 @@ use sqlx::any::AnyRow;
 use super::heads::head_key_aad;
 use super::row::{Columns, assembled};
 use super::transaction::{Write, only_number};
-use super::{Announcement, Result, Store, StoreError, idempotency, secrets};
-use crate::crypto::{DataKey, Envelope, Kek, KekId};
+use super::{Announcement, Result, Store, StoreError, idempotency, minted, providers, secrets};
+use crate::crypto::{Aad, DataKey, Envelope, Kek, KekId};
 use crate::domain::OrgId;
 
 /// What a rekey has done.
@@ -152,8 +152,10 @@ impl Store {
         write.lock(org).await?;
         let secrets = write.rewrap_secrets(org, old, new, done).await?;
         let answers = write.rewrap_answers(org, old, new).await?;
+        let others =
+            write.rewrap_providers(org, old, new).await? | write.rewrap_minted(org, old, new).await?;
         write.commit().await?;
-        Ok(secrets || answers)
+        Ok(secrets || answers || others)
     }
 
     /// Makes the new KEK `current`, if nothing is under the old one any more.
@@ -161,7 +163,7 @@ impl Store {
         let mut write = self.write().await?;
         // No organisation's writer is at anything now.
         sqlx::query("UPDATE organisations SET revision = revision").execute(write.connection()).await?;
-        for table in ["organisations", "secrets", "idempotency"] {
+        for table in ["organisations", "secrets", "idempotency", "credential_providers", "minted"] {
             let row = sqlx::query(assembled(format!("SELECT COUNT(*) FROM {table} WHERE kek_id = $1")))
                 .bind(old.id().as_str())
                 .fetch_one(write.connection())
@@ -248,6 +250,69 @@ impl Write<'_> {
             .await?;
         }
         Ok(!rows.is_empty())
+    }
+
+    async fn rewrap_providers(&mut self, org: &OrgId, old: &Kek, new: &Kek) -> Result<bool> {
+        let rows = sqlx::query(
+            "SELECT id, instance_url, group_id, mode, version, wrapped_key FROM credential_providers \
+             WHERE kek_id = $1 AND org_id = $2 LIMIT $3",
+        )
+        .bind(old.id().as_str())
+        .bind(org.as_str())
+        .bind(BATCH)
+        .fetch_all(self.connection())
+        .await?;
+        for row in &rows {
+            let (id, url, mode) = (row.text("id")?, row.text("instance_url")?, row.text("mode")?);
+            let aad = providers::aad(&providers::Bound {
+                org: org.as_str(),
+                id: &id,
+                instance_url: &url,
+                group: row.number("group_id")?,
+                mode: &mode,
+                version: row.number("version")?,
+            });
+            self.rewrap("credential_providers", &id, row, &aad, old, new).await?;
+        }
+        Ok(!rows.is_empty())
+    }
+
+    async fn rewrap_minted(&mut self, org: &OrgId, old: &Kek, new: &Kek) -> Result<bool> {
+        let rows =
+            sqlx::query("SELECT id, wrapped_key FROM minted WHERE kek_id = $1 AND org_id = $2 LIMIT $3")
+                .bind(old.id().as_str())
+                .bind(org.as_str())
+                .bind(BATCH)
+                .fetch_all(self.connection())
+                .await?;
+        for row in &rows {
+            let id = row.text("id")?;
+            let aad = minted::aad(org.as_str(), &id);
+            self.rewrap("minted", &id, row, &aad, old, new).await?;
+        }
+        Ok(!rows.is_empty())
+    }
+
+    async fn rewrap(
+        &mut self,
+        table: &'static str,
+        id: &str,
+        row: &AnyRow,
+        aad: &Aad,
+        old: &Kek,
+        new: &Kek,
+    ) -> Result<()> {
+        let envelope =
+            Envelope { kek: old.id().clone(), wrapped_key: row.blob("wrapped_key")?, value: Vec::new() };
+        // What does not open now opens as little afterwards.
+        let wrapped = envelope.rewrapped(old, new, aad).unwrap_or(envelope.wrapped_key);
+        sqlx::query(assembled(format!("UPDATE {table} SET wrapped_key = $2, kek_id = $3 WHERE id = $1")))
+            .bind(id)
+            .bind(wrapped)
+            .bind(new.id().as_str())
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 
     async fn rewrap_answers(&mut self, org: &OrgId, old: &Kek, new: &Kek) -> Result<bool> {

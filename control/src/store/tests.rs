@@ -25,7 +25,7 @@ mod announcements;
 mod audit;
 mod deliveries;
 mod expiry;
-mod ground;
+pub(crate) mod ground;
 mod life;
 mod once;
 mod rekey;

@@ -16,27 +16,27 @@ use crate::store::row::assembled;
 use crate::store::transaction::only_number;
 
 /// A database, and the KEK that it will be encrypted with.
-pub(super) struct Ground {
-    pub(super) url: String,
-    pub(super) kek: Kek,
+pub(crate) struct Ground {
+    pub(crate) url: String,
+    pub(crate) kek: Kek,
     _directory: Option<tempfile::TempDir>,
     _server: Option<Arc<Postgres>>,
 }
 
 /// A file of SQLite.
-pub(super) fn sqlite() -> Ground {
+pub(crate) fn sqlite() -> Ground {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("control.db").display());
     Ground { url, kek: Kek::generate(), _directory: Some(directory), _server: None }
 }
 
 /// A database that the test made itself.
-pub(super) fn at(url: String) -> Ground {
+pub(crate) fn at(url: String) -> Ground {
     Ground { url, kek: Kek::generate(), _directory: None, _server: None }
 }
 
 /// A database of PostgreSQL, where there is one.
-pub(super) fn postgres(test: &str) -> Option<Ground> {
+pub(crate) fn postgres(test: &str) -> Option<Ground> {
     let server = server(test)?;
     let name = format!("dvx{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let url = server.create_database(&name);
@@ -58,38 +58,38 @@ static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Ground {
-    pub(super) async fn initialised(&self) -> Store {
+    pub(crate) async fn initialised(&self) -> Store {
         let admin = "admin".parse().unwrap();
         Store::init(&self.url, self.kek.clone(), "default", &admin, clock::wall()).await.unwrap();
         self.open().await
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         Store::open(&self.url, self.kek.clone(), clock::wall()).await.unwrap()
     }
 
-    pub(super) async fn cause(&self, store: &Store) -> Cause {
+    pub(crate) async fn cause(&self, store: &Store) -> Cause {
         let organisation = store.organisation("default").await.unwrap().unwrap();
         let (org, organisation) = (organisation.id, organisation.name);
         let actor = Actor { org, organisation, name: "admin".into(), role: Some(Role::Admin) };
         Cause { actor, request_id: Some("r-1".into()), time: clock::wall() }
     }
 
-    pub(super) async fn enclave(&self, store: &Store, cause: &Cause, name: &str) -> CreatedEnclave {
+    pub(crate) async fn enclave(&self, store: &Store, cause: &Cause, name: &str) -> CreatedEnclave {
         match store.create_enclave(cause, &name.parse().unwrap(), None).await.unwrap() {
             Outcome::Done(changed) => changed.value,
             Outcome::Repeated(_) => panic!("nothing was asked before"),
         }
     }
 
-    pub(super) async fn agent(&self, store: &Store, cause: &Cause, name: &str, enclave: &str) -> AgentName {
+    pub(crate) async fn agent(&self, store: &Store, cause: &Cause, name: &str, enclave: &str) -> AgentName {
         store.create_agent(cause, &create(name, enclave), None).await.unwrap();
         name.parse().unwrap()
     }
 }
 
 /// An agent under a user of its own.
-pub(super) fn create(name: &str, enclave: &str) -> CreateAgent {
+pub(crate) fn create(name: &str, enclave: &str) -> CreateAgent {
     CreateAgent {
         name: name.parse().unwrap(),
         enclave: enclave.parse().unwrap(),
@@ -100,7 +100,7 @@ pub(super) fn create(name: &str, enclave: &str) -> CreateAgent {
 }
 
 /// A token of GitLab.
-pub(super) fn credential(token: &str) -> NewSecret {
+pub(crate) fn credential(token: &str) -> NewSecret {
     NewSecret {
         name: "gitlab:token".parse().unwrap(),
         value: Secret::from(token.as_bytes().to_vec()),
@@ -116,7 +116,7 @@ pub(super) fn credential(token: &str) -> NewSecret {
 
 impl Ground {
     /// A store with the enclave `lab`, the agents `a` and `b` in it, and a token for each.
-    pub(super) async fn furnished(&self) -> (Store, Cause) {
+    pub(crate) async fn furnished(&self) -> (Store, Cause) {
         let store = self.initialised().await;
         let cause = self.cause(&store).await;
         self.enclave(&store, &cause, "lab").await;
@@ -128,13 +128,13 @@ impl Ground {
     }
 
     /// Another process on the same database.
-    pub(super) async fn replica(&self) -> Store {
+    pub(crate) async fn replica(&self) -> Store {
         self.open().await
     }
 }
 
 /// A secret that agents may read.
-pub(super) fn plain(name: &str, value: &str) -> NewSecret {
+pub(crate) fn plain(name: &str, value: &str) -> NewSecret {
     NewSecret {
         name: name.parse().unwrap(),
         value: Secret::from(value.as_bytes().to_vec()),
@@ -149,26 +149,26 @@ pub(super) fn plain(name: &str, value: &str) -> NewSecret {
 }
 
 /// What an operator's own connection to the database does. How many rows it touched.
-pub(super) async fn execute(store: &Store, sql: &str) -> u64 {
+pub(crate) async fn execute(store: &Store, sql: &str) -> u64 {
     let done = sqlx::query(assembled(sql.to_owned())).execute(&store.0.writer).await;
     done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
 }
 
 /// A statement's only number.
-pub(super) async fn number(store: &Store, sql: &str) -> i64 {
+pub(crate) async fn number(store: &Store, sql: &str) -> i64 {
     let row = sqlx::query(assembled(sql.to_owned())).fetch_one(&store.0.reader).await;
     only_number(&row.unwrap_or_else(|error| panic!("{sql}: {error}"))).unwrap()
 }
 
 /// The value of an agent's token, if it opens.
-pub(super) async fn opened(store: &Store, cause: &Cause, agent: &str) -> Option<Result<String, Unreadable>> {
+pub(crate) async fn opened(store: &Store, cause: &Cause, agent: &str) -> Option<Result<String, Unreadable>> {
     let org = &cause.actor.org;
     let id = store.agent_id(org, &agent.parse().unwrap()).await.unwrap();
     opened_as(store, cause, Some(&id), "gitlab:token").await
 }
 
 /// The value of any secret, if it opens.
-pub(super) async fn opened_as(
+pub(crate) async fn opened_as(
     store: &Store,
     cause: &Cause,
     agent: Option<&AgentId>,
@@ -180,7 +180,7 @@ pub(super) async fn opened_as(
 }
 
 /// Every event of the organisation with this action.
-pub(super) async fn events(store: &Store, cause: &Cause, action: &str) -> Vec<AuditEvent> {
+pub(crate) async fn events(store: &Store, cause: &Cause, action: &str) -> Vec<AuditEvent> {
     let query = AuditQuery { limit: 10_000, ..AuditQuery::default() };
     let events = store.events(&cause.actor.org, &query).await.unwrap();
     events.into_iter().filter(|event| event.action == action).collect()

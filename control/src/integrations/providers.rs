@@ -1,0 +1,110 @@
+//! Credential providers, from their making to their end.
+
+use std::time::Duration;
+
+use dvx_gitlab::{GroupRef, Jitter, rotate_at};
+use dvx_proto::{RemoteUrl, Token};
+use jiff::Timestamp;
+
+use super::{IntegrationError, Integrations, Result, provider_checks};
+use crate::domain::{Cause, CredentialProvider, Debt, Mode, NewProvider, OrgId, ProviderToken};
+use crate::store::{Conflict, Object, StoreError};
+
+/// A credential provider as an operator describes it.
+#[derive(Debug)]
+pub struct ProviderRequest {
+    /// Its unique name.
+    pub name: String,
+    /// Where.
+    pub instance_url: RemoteUrl,
+    /// Whose identities it makes.
+    pub group: GroupRef,
+    /// What it makes.
+    pub mode: Mode,
+    /// How often its token is replaced; none for never.
+    pub rotate_every: Option<Duration>,
+    /// Its token.
+    pub token: Token,
+}
+
+impl Integrations {
+    /// Makes a credential provider, after its token has been checked. A token that may replaces itself at once,
+    /// so that whoever had it before has nothing any more.
+    pub async fn provider_create(
+        &self,
+        cause: &Cause,
+        request: ProviderRequest,
+    ) -> Result<CredentialProvider> {
+        let ProviderRequest { name, instance_url, group, mode, rotate_every, token } = request;
+        if self.0.store.provider(&cause.actor.org, &name).await?.is_some() {
+            return Err(IntegrationError::NameTaken);
+        }
+        let gitlab = self.gitlab(&instance_url);
+        let (group, token) = provider_checks::check(&gitlab, token, &group).await?;
+        let rotates = rotate_every.is_some() && token.may_rotate;
+        let next = self.next_rotation(rotate_every, &token);
+        let new = NewProvider { name, instance_url, group, mode, rotate_every, token };
+        let id = self.0.store.create_provider(cause, &new, next).await.map_err(|error| match error {
+            StoreError::Conflict(Conflict::Taken(Object::CredentialProvider)) => IntegrationError::NameTaken,
+            error => error.into(),
+        })?;
+        drop(new);
+        if rotates {
+            let provider = "gitlab".parse().map_err(|_| IntegrationError::NoProvider)?;
+            let operation = self.0.store.begin_provider_rotation(cause, &id, &provider).await?;
+            // How it went is said by the provider's state.
+            if let Err(error) = self.to_its_end(operation).await {
+                tracing::warn!(
+                    error = crate::causes::causes(&error),
+                    "a new provider's token is not replaced"
+                );
+            }
+        }
+        self.found(&cause.actor.org, id.as_str()).await
+    }
+
+    /// The credential providers, sorted by name.
+    pub async fn provider_list(&self, org: &OrgId) -> Result<Vec<CredentialProvider>> {
+        Ok(self.0.store.providers(org).await?)
+    }
+
+    /// Gives a credential provider, by its id or name, another token, after that has been checked. Agents keep
+    /// theirs.
+    pub async fn provider_rotate(&self, cause: &Cause, id: &str, token: Token) -> Result<CredentialProvider> {
+        let provider = self.found(&cause.actor.org, id).await?;
+        let gitlab = self.gitlab(&provider.instance_url);
+        let (_, token) = provider_checks::check(&gitlab, token, &GroupRef::from(provider.group)).await?;
+        let next = self.next_rotation(provider.rotate_every, &token);
+        self.0.store.replace_provider_token(cause, &provider, &token, next, None).await?;
+        self.0.wake.notify_one();
+        self.found(&cause.actor.org, provider.id.as_str()).await
+    }
+
+    /// Deletes a credential provider, by its id or name. Its token stays as it is at the provider.
+    pub async fn provider_delete(&self, cause: &Cause, id: &str) -> Result<()> {
+        let provider = self.found(&cause.actor.org, id).await?;
+        self.0.store.delete_provider(cause, &provider).await.map_err(|error| match error {
+            StoreError::Conflict(Conflict::ProviderUsed(agents)) => IntegrationError::InUse(agents),
+            StoreError::Conflict(Conflict::ProviderOwes(count)) => IntegrationError::Debts(count),
+            error => error.into(),
+        })
+    }
+
+    /// What is still to be removed at providers.
+    pub async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
+        Ok(self.0.store.debts(org).await?)
+    }
+
+    async fn found(&self, org: &OrgId, id: &str) -> Result<CredentialProvider> {
+        self.0.store.provider(org, id).await?.ok_or(IntegrationError::NoProvider)
+    }
+
+    /// When a provider's token is to be replaced: as said, at four fifths of its life at the latest.
+    pub(super) fn next_rotation(&self, every: Option<Duration>, token: &ProviderToken) -> Option<Timestamp> {
+        let every = every.filter(|_| token.may_rotate)?;
+        let now = self.now();
+        let said = now.checked_add(every).unwrap_or(Timestamp::MAX);
+        let latest = token.expires_at.map(|ends| rotate_at(now, ends, Jitter::NONE));
+        Some(latest.map_or(said, |latest| latest.min(said)))
+    }
+}

@@ -1,0 +1,219 @@
+//! What operators and brokers ask for.
+
+use std::time::Duration;
+
+use dvx_gitlab::{AccessLevel, ProjectId};
+use dvx_proto::enclave::Verdict;
+use dvx_proto::{AgentName, Fingerprint, ProviderName};
+
+use super::{IntegrationError, Integrations, Result};
+use crate::clock;
+use crate::domain::{
+    Cause, EnclaveIdentity, Mode, Notes, Operation, OperationId, OperationState, OperationStatus, OrgId,
+    Origin, Revision, SecretId, UnlinkOutcome,
+};
+use crate::store::{Conflict, StoreError, Wish};
+
+/// How long whoever asks for something is kept waiting for its end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long brokers have to let go of a token before it is removed at the provider.
+const ACKS: Duration = Duration::from_secs(10);
+/// How long removing it may take while somebody waits.
+const REMOVAL: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+impl Integrations {
+    /// Makes an identity for an agent. Answers when it is there, or after a few seconds with what is being done.
+    pub async fn link_minted(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        credential_provider: &str,
+        project: Option<ProjectId>,
+        access_level: Option<AccessLevel>,
+    ) -> Result<OperationStatus> {
+        let org = &cause.actor.org;
+        let provider =
+            self.0.store.provider(org, credential_provider).await?.ok_or(IntegrationError::NoProvider)?;
+        if let Some(reason) = provider.inactive {
+            return Err(IntegrationError::Inactive(reason));
+        }
+        match (provider.mode, project) {
+            (Mode::ProjectAccessToken, None) => return Err(IntegrationError::ProjectNeeded),
+            (Mode::ServiceAccount, Some(_)) => return Err(IntegrationError::ProjectRefused),
+            _ => {}
+        }
+        let notes = Notes {
+            project: project.map(|id| id.0),
+            access_level: access_level.map(AccessLevel::number),
+            ..Notes::default()
+        };
+        let begun = self
+            .0
+            .store
+            .begin(cause, agent, &provider.provider, &provider.id, Wish::Link, notes, Duration::ZERO)
+            .await;
+        let id = match begun {
+            // Asked for again, after whoever asked first did not wait.
+            Err(StoreError::Conflict(Conflict::UnderWay(id))) => {
+                let running = self.0.store.operation(org, &id).await?;
+                let same = running.is_some_and(|running| running.credential_provider == provider.id);
+                if !same {
+                    return Err(IntegrationError::Busy(id));
+                }
+                id
+            }
+            begun => begun.map_err(plain)?,
+        };
+        self.awaited(org, id).await
+    }
+
+    /// Takes an agent's identity away: here at once, then at the provider as far as it answers.
+    pub async fn unlink(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
+    ) -> Result<UnlinkOutcome> {
+        let store = &self.0.store;
+        let org = &cause.actor.org;
+        let before = store.integration(org, agent, provider).await?;
+        if before.is_some_and(|before| before.origin != Origin::Minted) {
+            return self.unlink_pat(cause, agent, provider).await;
+        }
+        let done = store.unlink(cause, agent, provider, ACKS).await?;
+        let (id, revision) = done.ok_or(IntegrationError::NotLinked)?;
+        let mut warnings = Vec::new();
+        let missing = self.await_brokers(org, agent, revision).await?;
+        if !missing.is_empty() {
+            warnings.push(format!("brokers have not confirmed yet: {}", missing.join(", ")));
+        }
+        // Whatever is not done by then is done in the background.
+        if let Ok(Err(error)) = tokio::time::timeout(REMOVAL, self.remove_of(&id)).await {
+            tracing::warn!(error = crate::causes::causes(&error), "an identity is not removed yet");
+        }
+        if let Some(why) = store.left_of(&id).await? {
+            warnings.push(format!(
+                "the identity is not deleted at the provider yet ({why}); that is tried again, see dvx \
+                 credential-provider debts"
+            ));
+        }
+        self.0.wake.notify_one();
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+        Ok(UnlinkOutcome { revision, warning })
+    }
+
+    /// Replaces an agent's token by a new one.
+    pub async fn rotate(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
+    ) -> Result<OperationStatus> {
+        let org = &cause.actor.org;
+        let found = self.0.store.integration(org, agent, provider).await?;
+        let found = found.ok_or(IntegrationError::NotLinked)?;
+        let maker = found.identity.credential_provider.filter(|_| found.origin == Origin::Minted);
+        let maker = maker.ok_or(IntegrationError::NotMinted)?;
+        let notes = Notes::default();
+        let store = &self.0.store;
+        let begun = store.begin(cause, agent, provider, &maker, Wish::Rotate, notes, Duration::ZERO).await;
+        self.awaited(org, begun.map_err(plain)?).await
+    }
+
+    /// How an operation stands.
+    pub async fn operation(&self, org: &OrgId, id: &OperationId) -> Result<OperationStatus> {
+        let operation = self.0.store.operation(org, id).await?;
+        operation.map(status).ok_or(IntegrationError::NoOperation)
+    }
+
+    /// A provider has refused the token with this fingerprint: asks the provider, and mends what can be mended.
+    ///
+    /// Whether the credential is one of the enclave's has been checked.
+    pub async fn rejected(
+        &self,
+        enclave: &EnclaveIdentity,
+        credential: &SecretId,
+        fingerprint: Fingerprint,
+    ) -> Result<Verdict> {
+        self.look_into(&enclave.org, credential, fingerprint).await
+    }
+
+    /// Carries an operation on in the background.
+    pub(super) fn spawn(&self, id: OperationId) -> tokio::task::JoinHandle<Result<()>> {
+        let service = self.clone();
+        tokio::spawn(async move { service.carry_on(&id).await })
+    }
+
+    /// Carries an operation on for as long as somebody waits. It goes on after that.
+    pub(super) async fn to_its_end(&self, id: OperationId) -> Result<()> {
+        match tokio::time::timeout(PATIENCE, self.spawn(id)).await {
+            Ok(Ok(Err(error))) if !matches!(error, IntegrationError::Lost) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn awaited(&self, org: &OrgId, id: OperationId) -> Result<OperationStatus> {
+        let begin = clock::monotonic();
+        self.to_its_end(id.clone()).await?;
+        loop {
+            let status = self.operation(org, &id).await?;
+            if status.state != OperationState::Running || begin.elapsed() >= PATIENCE {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The enclaves whose brokers may still have what came before a revision, after a while.
+    async fn await_brokers(&self, org: &OrgId, agent: &AgentName, revision: Revision) -> Result<Vec<String>> {
+        let begin = clock::monotonic();
+        loop {
+            let now = self.now();
+            let enclaves = match self.0.store.deliveries(org, revision, Some(agent), now).await {
+                Ok(enclaves) => enclaves,
+                // The agent went meanwhile.
+                Err(StoreError::NotFound(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let missing = enclaves.into_iter().filter(|enclave| enclave.missing(revision, now));
+            let missing: Vec<String> = missing.map(|enclave| enclave.name.to_string()).collect();
+            if missing.is_empty() || begin.elapsed() >= ACKS {
+                return Ok(missing);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// What the store says in words of its own.
+fn plain(error: StoreError) -> IntegrationError {
+    match error {
+        StoreError::Conflict(Conflict::Linked) => IntegrationError::AlreadyLinked,
+        StoreError::Conflict(Conflict::NotMinted) => IntegrationError::NotMinted,
+        StoreError::Conflict(Conflict::UnderWay(id)) => IntegrationError::Busy(id),
+        StoreError::Conflict(Conflict::Revoked) => IntegrationError::NotActive,
+        error => error.into(),
+    }
+}
+
+fn status(operation: Operation) -> OperationStatus {
+    let progress = match operation.state {
+        OperationState::Running => match &operation.last_error {
+            Some(why) => format!("{}: {why}", operation.step.doing()),
+            None => operation.step.doing().to_owned(),
+        },
+        OperationState::Done => "done".to_owned(),
+        OperationState::Failed => "given up".to_owned(),
+    };
+    OperationStatus {
+        id: operation.id,
+        kind: operation.kind,
+        agent: operation.agent.map(|(_, agent)| agent),
+        state: operation.state,
+        progress,
+        error: operation.last_error.filter(|_| operation.state == OperationState::Failed),
+        revision: operation.revision,
+        created_at: operation.created_at,
+    }
+}

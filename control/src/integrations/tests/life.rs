@@ -1,0 +1,167 @@
+//! From a link to its end.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::world::{AGENT, World, agent, provider};
+use crate::domain::{Mode, OperationState};
+use crate::integrations::IntegrationError;
+
+const MODES: [Mode; 2] = [Mode::ServiceAccount, Mode::ProjectAccessToken];
+const DAY: i64 = 24 * 3600;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_makes_one_identity_that_works_and_unlinking_leaves_nothing() {
+    for mode in MODES {
+        let world = World::new().await;
+        let service = world.linked(mode).await;
+        world.assert_consistent("linked").await;
+        let live = world.gitlab.live();
+        let identity = &live["identities"][0];
+        assert_eq!(identity["members"][0]["access_level"], 30, "{live}");
+        assert_eq!(live["tokens"][0]["scopes"], json!(["api", "write_repository", "self_rotate"]));
+        if mode == Mode::ServiceAccount {
+            let name = identity["username"].as_str().unwrap();
+            assert!(name.starts_with("dvx-agent-") && name.ends_with("-a"), "{name}");
+        }
+        let again = world.link(&service, mode).await;
+        assert!(matches!(again, Err(IntegrationError::AlreadyLinked)), "{again:?}");
+        let outcome = service.unlink(&world.cause(), &agent(AGENT), &provider()).await.unwrap();
+        assert_eq!(outcome.warning, None);
+        assert_eq!(world.value(AGENT).await, None);
+        world.settle(&service).await;
+        world.assert_consistent("unlinked").await;
+        assert_eq!(world.gitlab.live()["identities"], json!([]));
+        // And again, also while GitLab is still deleting.
+        world.link(&service, mode).await.unwrap();
+        world.settle(&service).await;
+        world.assert_consistent("linked again").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_keeps_the_token_before_for_a_minute() {
+    for mode in MODES {
+        let world = World::new().await;
+        let service = world.linked(mode).await;
+        let before = world.value(AGENT).await.unwrap();
+        let status = service.rotate(&world.cause(), &agent(AGENT), &provider()).await.unwrap();
+        assert_eq!(status.state, OperationState::Done);
+        let after = world.value(AGENT).await.unwrap();
+        assert!(before != after);
+        let works = |value: &str| {
+            world.gitlab.api("GET", "/personal_access_tokens/self", Some(value), &json!(null)).status == 200
+        };
+        service.remove_due().await.unwrap();
+        world.pass(50);
+        service.remove_due().await.unwrap();
+        assert!(works(&before) && works(&after));
+        world.pass(15);
+        world.settle(&service).await;
+        assert!(!works(&before) && works(&after));
+        world.assert_consistent("rotated").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_rotated_once_however_the_clock_jumps() {
+    let world = World::new().await;
+    let service = world.linked(Mode::ServiceAccount).await;
+    let minted = || world.asked("POST", "/personal_access_tokens");
+    for (days, expected) in [(2, 1), (-2, 1), (20, 1), (5, 2), (-2, 2), (2, 2), (24, 3)] {
+        world.pass(days * DAY);
+        world.settle(&service).await;
+        assert_eq!(minted(), expected, "after {days} days");
+        world.assert_consistent("after a jump").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_is_listed_and_paid_when_gitlab_is_back() {
+    let world = World::new().await;
+    let service = world.linked(Mode::ServiceAccount).await;
+    world.gitlab.go_down();
+    let outcome = service.unlink(&world.cause(), &agent(AGENT), &provider()).await.unwrap();
+    assert!(outcome.warning.unwrap().contains("debts"));
+    assert_eq!(world.value(AGENT).await, None);
+    let org = world.cause().actor.org;
+    assert_eq!(service.debts(&org).await.unwrap().len(), 2);
+    let deletion = service.provider_delete(&world.cause(), "maker").await;
+    assert!(matches!(deletion, Err(IntegrationError::Debts(2))), "{deletion:?}");
+    world.gitlab.come_back();
+    world.settle(&service).await;
+    world.assert_consistent("paid").await;
+    assert_eq!(service.debts(&org).await.unwrap(), []);
+    service.provider_delete(&world.cause(), "maker").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_end_is_its_identitys() {
+    for mode in MODES {
+        let world = World::new().await;
+        let service = world.linked(mode).await;
+        let cause = world.cause();
+        world.store.revoke_agent(&cause, &agent(AGENT), "left").await.unwrap();
+        for _ in 0..3 {
+            service.schedule().await.unwrap();
+            world.pass(5);
+            service.remove_due().await.unwrap();
+        }
+        assert_eq!(world.gitlab.live()["tokens"], json!([]));
+        world.store.reprovision_agent(&world.cause(), &agent(AGENT)).await.unwrap();
+        world.settle(&service).await;
+        world.assert_consistent("provisioned anew").await;
+        assert_eq!(world.gitlab.live()["tokens"].as_array().unwrap().len(), 1);
+        world.store.delete_agent(&world.cause(), &agent(AGENT)).await.unwrap();
+        world.settle(&service).await;
+        assert_eq!(world.gitlab.live(), json!({"identities": [], "tokens": []}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_own_token_is_replaced_at_once_and_when_it_is_due() {
+    let world = World::new().await;
+    let service = world.service();
+    let request = world.request(Mode::ServiceAccount, Some(Duration::from_secs(30 * 24 * 3600)));
+    let made = service.provider_create(&world.cause(), request).await.unwrap();
+    assert_eq!((made.inactive, made.version), (None, 2));
+    world.link(&service, Mode::ServiceAccount).await.unwrap();
+    world.pass(31 * DAY);
+    world.settle(&service).await;
+    let org = world.cause().actor.org;
+    let after = service.provider_list(&org).await.unwrap().remove(0);
+    assert_eq!((after.inactive, after.version), (None, 3));
+    world.assert_consistent("the provider's token was replaced").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_refused_with_a_token_that_may_not() {
+    let world = World::new().await;
+    let service = world.service();
+    world.gitlab.seed(&json!({"users": [{"username": "guest"}]}));
+    for (value, expected) in [
+        (world.gitlab.token("guest", &["api"]), "Owner access"),
+        (world.gitlab.token("owner", &["read_api"]), "scope"),
+        ("glpat-unknown-unknown-unknown".to_owned(), "know"),
+    ] {
+        let mut request = world.request(Mode::ServiceAccount, None);
+        request.token = super::world::token(&value);
+        let refused = service.provider_create(&world.cause(), request).await.unwrap_err();
+        assert!(refused.to_string().contains(expected), "{refused}");
+    }
+    assert_eq!(world.number("SELECT COUNT(*) FROM credential_providers").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_allows_less_time_gets_less() {
+    let world = World::new().await;
+    world.maker(Mode::ServiceAccount).await;
+    world.gitlab.set(&json!({"max_lifetime_days": 7}));
+    let service = world.service();
+    world.link(&service, Mode::ServiceAccount).await.unwrap();
+    world.assert_consistent("a short life").await;
+    world.pass(7 * DAY - 3600);
+    world.settle(&service).await;
+    world.assert_consistent("rotated before its end").await;
+}

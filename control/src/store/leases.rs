@@ -1,0 +1,177 @@
+//! Work on one row that one at a time does, whoever it is: a lease has a name of its own, so not even the same
+//! process takes it twice. Whoever lost one can record nothing any more.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::row::{Columns, ago, assembled, micros};
+use super::transaction::Write;
+use super::{Result, Store};
+use crate::domain::{LeaseId, OperationId};
+
+/// After this without renewal somebody else may go on.
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+/// A lease or a date further ahead was made by a clock that has been put back since.
+const NONSENSE: Duration = Duration::from_secs(2 * 3600);
+
+pub(super) fn ahead(now: Timestamp, time: Duration) -> i64 {
+    micros(now).saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// That a row is due, given the column with its date, and free. Needs `now` as `$1`, and the bounds of
+/// [`bounds`] as `$2` and `$3`.
+pub(super) fn due(date: &str) -> String {
+    format!("({date} <= $1 OR {date} > $2) AND (held_until IS NULL OR held_until < $1 OR held_until > $3)")
+}
+
+/// What lies further ahead than anything can: a date, and the end of a lease.
+pub(super) fn bounds(now: Timestamp) -> (i64, i64) {
+    (ahead(now, NONSENSE), ahead(now, LEASE * 2))
+}
+
+impl Store {
+    /// Takes rows of a table that are due; `condition` says which. What was taken is returned.
+    pub(super) async fn take(
+        &self,
+        table: &'static str,
+        date: &'static str,
+        condition: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<(String, LeaseId)>> {
+        let (date_bound, lease_bound) = bounds(now);
+        let due = due(date);
+        let select =
+            format!("SELECT id FROM {table} WHERE {condition} AND {due} ORDER BY {date} LIMIT {limit}");
+        let bind =
+            |sql: String| sqlx::query(assembled(sql)).bind(micros(now)).bind(date_bound).bind(lease_bound);
+        let rows = bind(select).fetch_all(&self.0.reader).await?;
+        let mut taken = Vec::with_capacity(rows.len());
+        if rows.is_empty() {
+            return Ok(taken);
+        }
+        let mut write = self.write().await?;
+        for row in rows {
+            let (id, lease) = (row.text("id")?, LeaseId::generate(now));
+            let update = format!(
+                "UPDATE {table} SET holder = $4, held_until = $5 WHERE id = $6 AND {condition} AND {due}"
+            );
+            let done = bind(update)
+                .bind(lease.as_str().to_owned())
+                .bind(ahead(now, LEASE))
+                .bind(id.clone())
+                .execute(write.connection())
+                .await?;
+            if done.rows_affected() > 0 {
+                taken.push((id, lease));
+            }
+        }
+        write.commit().await?;
+        Ok(taken)
+    }
+
+    /// Holds on to a row; false where it is somebody else's.
+    pub(crate) async fn renew(
+        &self,
+        table: Leased,
+        id: &str,
+        lease: &LeaseId,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut write = self.write().await?;
+        let sql = format!("UPDATE {} SET held_until = $3 WHERE id = $1 AND holder = $2", table.as_str());
+        let done = sqlx::query(assembled(sql))
+            .bind(id)
+            .bind(lease.as_str())
+            .bind(ahead(now, LEASE))
+            .execute(write.connection())
+            .await?;
+        write.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Takes part in something that may be done only so often; otherwise how long to wait. Each bound is a span
+    /// and how many times in it.
+    pub(crate) async fn pace(
+        &self,
+        name: &str,
+        bounds: &[(Duration, u32)],
+        now: Timestamp,
+    ) -> Result<Option<Duration>> {
+        let mut write = self.write().await?;
+        write.serialise(name).await?;
+        let longest = bounds.iter().map(|(span, _)| *span).max().unwrap_or_default();
+        sqlx::query("DELETE FROM paces WHERE name = $1 AND (at < $2 OR at > $3)")
+            .bind(name)
+            .bind(ago(now, longest))
+            .bind(ahead(now, longest))
+            .execute(write.connection())
+            .await?;
+        let rows = sqlx::query("SELECT at FROM paces WHERE name = $1 ORDER BY at DESC")
+            .bind(name)
+            .fetch_all(write.connection())
+            .await?;
+        let times = rows.iter().map(|row: &AnyRow| row.number("at")).collect::<Result<Vec<_>>>()?;
+        let wait = bounds.iter().filter_map(|(span, most)| {
+            // The one that must have passed before there may be another.
+            let oldest = times.get(usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX))?;
+            let free = oldest.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
+            u64::try_from(free - micros(now)).ok().filter(|wait| *wait > 0).map(Duration::from_micros)
+        });
+        let wait = wait.max();
+        if wait.is_none() {
+            sqlx::query("INSERT INTO paces (name, at, id) VALUES ($1, $2, $3)")
+                .bind(name)
+                .bind(micros(now))
+                .bind(LeaseId::generate(now).as_str())
+                .execute(write.connection())
+                .await?;
+        }
+        write.commit().await?;
+        Ok(wait)
+    }
+}
+
+impl Write<'_> {
+    /// Others who do this wait until the transaction ends.
+    async fn serialise(&mut self, name: &str) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO leases (name, holder, until) VALUES ($1, '', 0) ON CONFLICT (name) DO UPDATE SET \
+             until = excluded.until",
+        )
+        .bind(format!("pace/{name}"))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Whether an operation is still this lease's. Its row is taken.
+    pub(super) async fn holds(&mut self, operation: &OperationId, lease: &LeaseId) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE operations SET holder = holder WHERE id = $1 AND holder = $2 AND state = 'running'",
+        )
+        .bind(operation.as_str())
+        .bind(lease.as_str())
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// Tables with leases.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Leased {
+    Operations,
+    Minted,
+}
+
+impl Leased {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operations => "operations",
+            Self::Minted => "minted",
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! What was made at providers, from before it is made until it is gone.
+
+use std::time::Duration;
+
+use dvx_gitlab::{ProjectId, UserId};
+use dvx_proto::{ProviderName, Secret, Token};
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::leases::ahead;
+use super::row::{Columns, assembled, micros, stored};
+use super::transaction::Write;
+use super::{Object, Result, Store, StoreError};
+use crate::crypto::{Aad, Envelope, Unreadable};
+use crate::domain::{
+    AgentId, Cause, Debt, Identity, LeaseId, Minted, MintedId, MintedKind, MintedState, NewSecret, Operation,
+    OperationId, OrgId, Origin, ProviderId, Revision, Step,
+};
+
+const COLUMNS: &str = "m.id, m.org_id, m.operation_id, m.credential_provider_id, m.agent_id, m.agent, m.kind, \
+    m.name, m.project_id, m.account_id, m.external_id, m.expires_at, m.state, m.attempts, m.doomed_at, m.kek_id, \
+    m.wrapped_key, m.value";
+
+/// How long brokers have to forget a token whose agent is gone before it is taken from them.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What is going to be made.
+pub(crate) struct Intention<'a> {
+    pub(crate) id: &'a MintedId,
+    pub(crate) kind: MintedKind,
+    pub(crate) name: &'a str,
+    pub(crate) account: Option<UserId>,
+}
+
+/// What was made.
+pub(crate) struct Made<'a> {
+    pub(crate) external: u64,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) token: Option<&'a Token>,
+}
+
+/// What a minted token's value is bound to.
+pub(super) fn aad(org: &str, id: &str) -> Aad {
+    Aad::new("dvx minted token 1").text(org).text(id)
+}
+
+impl Store {
+    /// Writes down that something is going to be made, and that the operation uses it. What `instead` names is
+    /// to go: nobody knows what became of it.
+    pub(crate) async fn intend(
+        &self,
+        operation: &Operation,
+        lease: &LeaseId,
+        intention: Intention<'_>,
+        instead: Option<&MintedId>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let Some((agent, name)) = &operation.agent else {
+            return Err(StoreError::Corrupt("an operation without an agent"));
+        };
+        let mut write = self.write().await?;
+        if !write.advance(&operation.id, lease, operation.step, &operation.notes, now).await? {
+            return Ok(false);
+        }
+        if let Some(instead) = instead {
+            write.doom("m.id = $1", instead.as_str(), Duration::ZERO, now).await?;
+        }
+        sqlx::query(
+            "INSERT INTO minted (id, org_id, operation_id, credential_provider_id, agent_id, agent, kind, name, \
+             project_id, account_id, state, attempts, due_at, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'intended', 0, $11, $11)",
+        )
+        .bind(intention.id.as_str())
+        .bind(operation.org.as_str())
+        .bind(operation.id.as_str())
+        .bind(operation.credential_provider.as_str())
+        .bind(agent.as_str())
+        .bind(name.as_str())
+        .bind(intention.kind.as_str())
+        .bind(intention.name)
+        .bind(operation.notes.project.map(stored))
+        .bind(intention.account.map(|id| stored(id.0)))
+        .bind(micros(now))
+        .execute(write.connection())
+        .await?;
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// Writes down what was made, and goes on. Where the operation is somebody else's meanwhile, what was made
+    /// is to go.
+    pub(crate) async fn made(
+        &self,
+        operation: &Operation,
+        lease: &LeaseId,
+        id: &MintedId,
+        made: Made<'_>,
+        next: Step,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut write = self.write().await?;
+        write.lock(&operation.org).await?;
+        let held = write.advance(&operation.id, lease, next, &operation.notes, now).await?;
+        let envelope = match made.token.filter(|_| held) {
+            Some(token) => {
+                let kek = write.writing_kek().await?;
+                Some(Envelope::seal(&kek, &aad(operation.org.as_str(), id.as_str()), token.expose_secret()))
+            }
+            None => None,
+        };
+        sqlx::query(
+            "UPDATE minted SET external_id = $2, expires_at = $3, state = 'made', kek_id = $4, wrapped_key = $5, \
+             value = $6 WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(stored(made.external))
+        .bind(made.expires_at.map(micros))
+        .bind(envelope.as_ref().map(|envelope| envelope.kek.as_str().to_owned()))
+        .bind(envelope.as_ref().map(|envelope| envelope.wrapped_key.clone()))
+        .bind(envelope.map(|envelope| envelope.value))
+        .execute(write.connection())
+        .await?;
+        if !held && made.token.is_some() {
+            write.doom("m.id = $1", id.as_str(), Duration::ZERO, now).await?;
+        }
+        write.commit().await?;
+        Ok(held)
+    }
+
+    /// One thing.
+    pub(crate) async fn minted(&self, id: &MintedId) -> Result<Option<Minted>> {
+        let row = sqlx::query(assembled(format!("SELECT {COLUMNS} FROM minted m WHERE m.id = $1")))
+            .bind(id.as_str())
+            .fetch_optional(&self.0.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// The token that an agent uses.
+    pub(crate) async fn used_token(
+        &self,
+        agent: &AgentId,
+        credential_provider: &ProviderId,
+    ) -> Result<Option<Minted>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM minted m WHERE m.agent_id = $1 AND m.credential_provider_id = $2 \
+             AND m.kind <> 'account' AND m.state = 'used' ORDER BY m.id DESC LIMIT 1"
+        );
+        let row = sqlx::query(assembled(sql))
+            .bind(agent.as_str())
+            .bind(credential_provider.as_str())
+            .fetch_optional(&self.0.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Whether something of this name is not known to be gone.
+    pub(crate) async fn name_is_used(&self, org: &OrgId, name: &str) -> Result<bool> {
+        let row =
+            sqlx::query("SELECT id FROM minted WHERE org_id = $1 AND name = $2 AND state <> 'gone' LIMIT 1")
+                .bind(org.as_str())
+                .bind(name)
+                .fetch_optional(&self.0.reader)
+                .await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether another row than this one is about the same account.
+    pub(crate) async fn account_is_known(&self, minted: &Minted, user: UserId) -> Result<bool> {
+        let row = sqlx::query(
+            "SELECT id FROM minted WHERE credential_provider_id = $1 AND kind = 'account' AND external_id = $2 \
+             AND id <> $3 LIMIT 1",
+        )
+        .bind(minted.credential_provider.as_str())
+        .bind(stored(user.0))
+        .bind(minted.id.as_str())
+        .fetch_optional(&self.0.reader)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Gives what is going to be made another name.
+    pub(crate) async fn rename_intention(&self, id: &MintedId, name: &str) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE minted SET name = $2 WHERE id = $1 AND state = 'intended'")
+            .bind(id.as_str())
+            .bind(name)
+            .execute(write.connection())
+            .await?;
+        write.commit().await
+    }
+
+    /// The value of a token that was made and is not published.
+    pub(crate) async fn open_minted(&self, minted: &Minted) -> Result<Result<Secret, Unreadable>> {
+        let Some(envelope) = &minted.envelope else { return Ok(Err(Unreadable)) };
+        let Some(kek) = self.kek(&envelope.kek).await? else { return Ok(Err(Unreadable)) };
+        Ok(envelope.open(&kek, &aad(minted.org.as_str(), minted.id.as_str())))
+    }
+
+    /// Gives an agent the token that an operation made, and goes on to its delivery: all at once. `None` where
+    /// the operation is not this lease's any more.
+    pub(crate) async fn publish(
+        &self,
+        operation: &Operation,
+        lease: &LeaseId,
+        secret: NewSecret,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Option<Revision>> {
+        let cause = operation.cause(now);
+        let mut write = self.write().await?;
+        write.lock(&operation.org).await?;
+        if !write.advance(&operation.id, lease, Step::Deliver, &operation.notes, now).await? {
+            return Ok(None);
+        }
+        let Some((id, agent)) = &operation.agent else {
+            return Err(StoreError::Corrupt("an operation without an agent"));
+        };
+        let owner = write.owner(&operation.org, Some(agent)).await?;
+        // One of the same name can be another one.
+        let owner = owner.filter(|owner| owner.id == *id).ok_or(StoreError::NotFound(Object::Agent))?;
+        let action = match operation.kind {
+            crate::domain::OperationKind::Link => "integration.link",
+            _ => "integration.rotate",
+        };
+        let changed = write.set_linked(&cause, owner, secret, Origin::Minted, identity, action).await?;
+        sqlx::query("UPDATE integrations SET checked_at = NULL WHERE agent_id = $1 AND provider = $2")
+            .bind(id.as_str())
+            .bind(operation.provider.as_str())
+            .execute(write.connection())
+            .await?;
+        for used in [&operation.notes.account, &operation.notes.token].into_iter().flatten() {
+            sqlx::query(
+                "UPDATE minted SET state = 'used', kek_id = NULL, wrapped_key = NULL, value = NULL WHERE id = $1",
+            )
+            .bind(used.as_str())
+            .execute(write.connection())
+            .await?;
+        }
+        sqlx::query("UPDATE operations SET revision = $2 WHERE id = $1")
+            .bind(operation.id.as_str())
+            .bind(stored(changed.revision.0))
+            .execute(write.connection())
+            .await?;
+        write.commit().await?;
+        Ok(Some(changed.revision))
+    }
+
+    /// Lets go of all that an agent had before what the operation gave it, and ends the operation.
+    pub(crate) async fn retire(
+        &self,
+        operation: &Operation,
+        lease: &LeaseId,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let Some((agent, _)) = &operation.agent else {
+            return Err(StoreError::Corrupt("an operation without an agent"));
+        };
+        let mut write = self.write().await?;
+        if !write.holds(&operation.id, lease).await? {
+            return Ok(false);
+        }
+        let kept = |id: &Option<MintedId>| id.as_ref().map_or(String::new(), ToString::to_string);
+        sqlx::query(
+            "UPDATE minted SET state = 'doomed', due_at = $2, doomed_at = $3, attempts = 0 \
+             WHERE agent_id = $1 AND state = 'used' AND id <> $4 AND id <> $5 AND credential_provider_id IN \
+             (SELECT id FROM credential_providers WHERE provider = $6)",
+        )
+        .bind(agent.as_str())
+        .bind(ahead(now, overlap))
+        .bind(micros(now))
+        .bind(kept(&operation.notes.account))
+        .bind(kept(&operation.notes.token))
+        .bind(operation.provider.as_str())
+        .execute(write.connection())
+        .await?;
+        write.end(&operation.id, crate::domain::OperationState::Done, None, now).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// Dooms what nobody can want any more: what was made for agents that are gone, revoked or have another
+    /// identity, and what operations have left behind. How many.
+    pub(crate) async fn doom_orphans(&self, now: Timestamp) -> Result<u64> {
+        let orphaned = "(m.state = 'used' AND NOT EXISTS (SELECT 1 FROM integrations i JOIN agents a \
+            ON a.id = i.agent_id JOIN credential_providers p ON p.id = m.credential_provider_id \
+            WHERE i.agent_id = m.agent_id AND i.provider = p.provider AND i.origin = 'minted' \
+            AND a.state <> 'revoked')) OR (m.state IN ('intended', 'made') AND NOT EXISTS \
+            (SELECT 1 FROM operations o WHERE o.id = m.operation_id AND o.state = 'running'))";
+        let found = sqlx::query(assembled(format!("SELECT m.id FROM minted m WHERE {orphaned} LIMIT 1")))
+            .fetch_optional(&self.0.reader)
+            .await?;
+        if found.is_none() {
+            return Ok(0);
+        }
+        let mut write = self.write().await?;
+        let doomed = write.doom(orphaned, "", GRACE, now).await?;
+        write.commit().await?;
+        Ok(doomed)
+    }
+
+    /// What is to go and due, each with a lease. Tokens come before their accounts.
+    pub(crate) async fn take_doomed(&self, limit: u32, now: Timestamp) -> Result<Vec<(Minted, LeaseId)>> {
+        let condition = "state IN ('doomed', 'going') AND NOT (kind = 'account' AND EXISTS (SELECT 1 FROM \
+            minted t WHERE t.account_id = minted.external_id AND t.credential_provider_id = \
+            minted.credential_provider_id AND t.state = 'doomed' AND t.attempts = 0))";
+        self.minted_taken(condition, limit, now).await
+    }
+
+    /// The same, of one agent, due or not.
+    pub(crate) async fn take_doomed_of(
+        &self,
+        agent: &AgentId,
+        now: Timestamp,
+    ) -> Result<Vec<(Minted, LeaseId)>> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "UPDATE minted SET due_at = $2 WHERE agent_id = $1 AND state = 'doomed' AND attempts = 0 \
+             AND due_at > $2",
+        )
+        .bind(agent.as_str())
+        .bind(micros(now))
+        .execute(write.connection())
+        .await?;
+        write.commit().await?;
+        self.take_doomed(64, now).await
+    }
+
+    async fn minted_taken(
+        &self,
+        condition: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<(Minted, LeaseId)>> {
+        let mut taken = Vec::new();
+        for (id, lease) in self.take("minted", "due_at", condition, limit, now).await? {
+            if let Some(minted) = self.minted(&id.into()).await? {
+                taken.push((minted, lease));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Writes down how a removal went, and lets go of it.
+    pub(crate) async fn settle(
+        &self,
+        minted: &Minted,
+        lease: &LeaseId,
+        state: MintedState,
+        wait: Duration,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "UPDATE minted SET state = $3, attempts = attempts + 1, due_at = $4, last_error = $5, holder = NULL, \
+             held_until = NULL WHERE id = $1 AND holder = $2",
+        )
+        .bind(minted.id.as_str())
+        .bind(lease.as_str())
+        .bind(state.as_str())
+        .bind(ahead(now, wait))
+        .bind(error)
+        .execute(write.connection())
+        .await?;
+        write.commit().await
+    }
+
+    /// What could not be removed yet, oldest first.
+    pub(crate) async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
+        let rows = sqlx::query(
+            "SELECT m.id, m.agent, m.kind, m.name, m.doomed_at, m.attempts, m.due_at, m.last_error, \
+             p.name AS credential_provider FROM minted m LEFT JOIN credential_providers p \
+             ON p.id = m.credential_provider_id WHERE m.org_id = $1 AND m.state IN ('doomed', 'going') \
+             AND m.last_error IS NOT NULL ORDER BY m.doomed_at, m.id LIMIT 1000",
+        )
+        .bind(org.as_str())
+        .fetch_all(&self.0.reader)
+        .await?;
+        rows.iter().map(debt).collect()
+    }
+
+    /// Whether anything of an agent is still to be removed, and what stands in the way.
+    pub(crate) async fn left_of(&self, agent: &AgentId) -> Result<Option<String>> {
+        let row = sqlx::query(
+            "SELECT last_error FROM minted WHERE agent_id = $1 AND (state = 'doomed' OR (state = 'going' AND \
+             last_error IS NOT NULL)) ORDER BY last_error IS NULL LIMIT 1",
+        )
+        .bind(agent.as_str())
+        .fetch_optional(&self.0.reader)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(row.optional_text("last_error")?.unwrap_or_else(|| "it has not been tried yet".into())))
+    }
+}
+
+impl Write<'_> {
+    /// Dooms what a condition names; `$1` is `key`.
+    pub(super) async fn doom(
+        &mut self,
+        condition: &str,
+        key: &str,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<u64> {
+        // Some conditions have no key.
+        let sql = format!(
+            "UPDATE minted SET state = 'doomed', due_at = $2, doomed_at = $3, attempts = 0, holder = NULL, \
+             held_until = NULL, kek_id = NULL, wrapped_key = NULL, value = NULL WHERE id IN \
+             (SELECT m.id FROM minted m WHERE ({condition}) AND m.state IN ('intended', 'made', 'used') \
+             AND ($1 = '' OR $1 <> ''))"
+        );
+        let done = sqlx::query(assembled(sql))
+            .bind(key)
+            .bind(ahead(now, grace))
+            .bind(micros(now))
+            .execute(self.connection())
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Dooms what an operation made that nobody uses.
+    pub(super) async fn doom_leftovers(&mut self, operation: &OperationId, now: Timestamp) -> Result<()> {
+        let unused = "m.operation_id = $1 AND m.state <> 'used'";
+        self.doom(unused, operation.as_str(), Duration::ZERO, now).await.map(drop)
+    }
+
+    /// The service account that an agent uses.
+    pub(super) async fn used_account(
+        &mut self,
+        agent: &AgentId,
+        credential_provider: &ProviderId,
+    ) -> Result<Option<MintedId>> {
+        let row = sqlx::query(
+            "SELECT id FROM minted WHERE agent_id = $1 AND credential_provider_id = $2 AND kind = 'account' \
+             AND state = 'used' ORDER BY id DESC LIMIT 1",
+        )
+        .bind(agent.as_str())
+        .bind(credential_provider.as_str())
+        .fetch_optional(self.connection())
+        .await?;
+        Ok(row.map(|row| row.text("id")).transpose()?.map(Into::into))
+    }
+
+    /// Ends what runs for an agent, and dooms all that was made for it.
+    pub(super) async fn abandon(
+        &mut self,
+        agent: &AgentId,
+        provider: &ProviderName,
+        grace: Duration,
+        cause: &Cause,
+    ) -> Result<bool> {
+        let key = super::integrations::active(agent, provider);
+        let running = sqlx::query("SELECT id FROM operations WHERE active = $1")
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await?;
+        let ended = running.is_some();
+        if let Some(row) = running {
+            let id = OperationId::from(row.text("id")?);
+            let failed = crate::domain::OperationState::Failed;
+            self.end(&id, failed, Some("the agent was unlinked meanwhile"), cause.time).await?;
+        }
+        // Nothing is made at any other.
+        if provider.as_str() == "gitlab" {
+            self.doom("m.agent_id = $1", agent.as_str(), grace, cause.time).await?;
+        }
+        Ok(ended)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Minted> {
+    let number =
+        |column| Ok::<_, StoreError>(row.optional_number(column)?.and_then(|n| u64::try_from(n).ok()));
+    let (kind, state) = (kind(row)?, row.text("state")?);
+    let state = MintedState::ALL.into_iter().find(|known| known.as_str() == state);
+    let envelope = match (
+        row.optional_text("kek_id")?,
+        row.optional_blob("wrapped_key")?,
+        row.optional_blob("value")?,
+    ) {
+        (Some(kek), Some(wrapped_key), Some(value)) => Some(Envelope { kek: kek.into(), wrapped_key, value }),
+        _ => None,
+    };
+    Ok(Minted {
+        id: row.text("id")?.into(),
+        org: row.text("org_id")?.into(),
+        operation: row.text("operation_id")?.into(),
+        credential_provider: row.text("credential_provider_id")?.into(),
+        agent: row.text("agent_id")?.into(),
+        agent_name: row.text("agent")?,
+        kind,
+        name: row.text("name")?,
+        project: number("project_id")?.map(ProjectId),
+        account: number("account_id")?.map(UserId),
+        external: number("external_id")?,
+        expires_at: row.optional_time("expires_at")?,
+        state: state.ok_or(StoreError::Corrupt("a state of something minted that there is not"))?,
+        attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
+        doomed_at: row.optional_time("doomed_at")?,
+        envelope,
+    })
+}
+
+fn kind(row: &AnyRow) -> Result<MintedKind> {
+    let kind = row.text("kind")?;
+    let known = MintedKind::ALL.into_iter().find(|known| known.as_str() == kind);
+    known.ok_or(StoreError::Corrupt("a kind of something minted that there is not"))
+}
+
+fn debt(row: &AnyRow) -> Result<Debt> {
+    Ok(Debt {
+        id: row.text("id")?.into(),
+        agent: row.text("agent")?,
+        credential_provider: row.optional_text("credential_provider")?.unwrap_or_default(),
+        kind: kind(row)?.words(),
+        name: row.text("name")?,
+        since: row.time("doomed_at")?,
+        attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
+        next_at: row.time("due_at")?,
+        error: row.optional_text("last_error")?,
+    })
+}

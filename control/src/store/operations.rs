@@ -1,0 +1,367 @@
+//! The journal.
+
+use std::time::Duration;
+
+use dvx_gitlab::{AccessLevel, ProjectId};
+use dvx_proto::{AgentName, ProviderName};
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::integrations::active;
+use super::leases::ahead;
+use super::row::{Columns, assembled, micros};
+use super::transaction::Write;
+use super::{Conflict, Object, Result, Store, StoreError};
+use crate::domain::{
+    Actor, Cause, Event, LeaseId, Notes, Operation, OperationId, OperationKind, OperationState, OrgId,
+    Origin, ProviderId, Step,
+};
+
+const SELECT: &str = "SELECT id, org_id, kind, agent_id, agent, provider, credential_provider_id, state, step, \
+    data, attempts, next_at, last_error, revision, created_at FROM operations";
+
+/// Why an agent gets an identity, or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// It has none.
+    Link,
+    /// It is provisioned anew: the one that it had is gone.
+    Again,
+    /// Its token is to be replaced.
+    Rotate,
+}
+
+impl Store {
+    /// Writes down that an agent is to get an identity, or another token.
+    pub(crate) async fn begin(
+        &self,
+        cause: &Cause,
+        agent: &AgentName,
+        provider: &ProviderName,
+        credential_provider: &ProviderId,
+        wish: Wish,
+        mut notes: Notes,
+        delay: Duration,
+    ) -> Result<OperationId> {
+        let org = &cause.actor.org;
+        let mut write = self.write().await?;
+        write.lock(org).await?;
+        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
+        write.refuse_running(&owner, provider).await?;
+        write.refuse_revoked(&owner.id).await?;
+        let found = write.integration(&owner, provider).await?;
+        let minted = found.as_ref().filter(|found| found.origin == Origin::Minted);
+        let (kind, step) = match wish {
+            Wish::Link if found.as_ref().is_some_and(|found| found.origin != Origin::Manual) => {
+                return Err(Conflict::Linked.into());
+            }
+            Wish::Link => (OperationKind::Link, Step::Account),
+            Wish::Again => (OperationKind::Link, Step::Account),
+            Wish::Rotate => (OperationKind::Rotate, Step::Token),
+        };
+        if wish != Wish::Link {
+            let Some(found) = minted else { return Err(Conflict::NotMinted.into()) };
+            notes.project = found.identity.project.map(|ProjectId(id)| id);
+            notes.access_level = found.identity.access_level.map(AccessLevel::number);
+        }
+        if wish == Wish::Rotate {
+            notes.account = write.used_account(&owner.id, credential_provider).await?;
+        }
+        // Without an account there is one to be made; a project's token has none.
+        let step = if notes.project.is_some() {
+            Step::Token
+        } else if notes.account.is_none() {
+            Step::Account
+        } else {
+            step
+        };
+        notes.actor.clone_from(&cause.actor.name);
+        let id = OperationId::generate(cause.time);
+        let agent = Some((owner.id.as_str(), owner.name.as_str()));
+        let key = active(&owner.id, provider);
+        let new =
+            NewOperation { id: &id, kind, agent, provider, credential_provider, key, step, notes: &notes };
+        write.insert_operation(cause, new, delay).await?;
+        write.commit().await?;
+        Ok(id)
+    }
+
+    /// Writes down that a credential provider's token is to replace itself.
+    pub(crate) async fn begin_provider_rotation(
+        &self,
+        cause: &Cause,
+        credential_provider: &ProviderId,
+        provider: &ProviderName,
+    ) -> Result<OperationId> {
+        let mut write = self.write().await?;
+        write.lock(&cause.actor.org).await?;
+        let key = format!("provider/{credential_provider}");
+        let running = sqlx::query("SELECT id FROM operations WHERE active = $1")
+            .bind(key.as_str())
+            .fetch_optional(write.connection())
+            .await?;
+        if let Some(row) = running {
+            return Err(Conflict::UnderWay(row.text("id")?.into()).into());
+        }
+        let id = OperationId::generate(cause.time);
+        let notes = Notes { actor: cause.actor.name.clone(), ..Notes::default() };
+        let new = NewOperation {
+            id: &id,
+            kind: OperationKind::ProviderRotate,
+            agent: None,
+            provider,
+            credential_provider,
+            key,
+            step: Step::RotateSelf,
+            notes: &notes,
+        };
+        write.insert_operation(cause, new, Duration::ZERO).await?;
+        write.commit().await?;
+        Ok(id)
+    }
+
+    /// An operation of an organisation.
+    pub(crate) async fn operation(&self, org: &OrgId, id: &OperationId) -> Result<Option<Operation>> {
+        let row = sqlx::query(assembled(format!("{SELECT} WHERE id = $1 AND org_id = $2")))
+            .bind(id.as_str())
+            .bind(org.as_str())
+            .fetch_optional(&self.0.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Operations that are due, each with the lease to carry it on.
+    pub(crate) async fn take_operations(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<(Operation, LeaseId)>> {
+        self.taken("state = 'running'", limit, now).await
+    }
+
+    /// This operation, if it is due.
+    pub(crate) async fn take_operation(
+        &self,
+        id: &OperationId,
+        now: Timestamp,
+    ) -> Result<Option<(Operation, LeaseId)>> {
+        // An id is a UUID: letters of no meaning to SQL.
+        let plain = id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !plain {
+            return Ok(None);
+        }
+        Ok(self.taken(&format!("state = 'running' AND id = '{id}'"), 1, now).await?.pop())
+    }
+
+    async fn taken(&self, which: &str, limit: u32, now: Timestamp) -> Result<Vec<(Operation, LeaseId)>> {
+        let mut operations = Vec::new();
+        for (id, lease) in self.take("operations", "next_at", which, limit, now).await? {
+            let row = sqlx::query(assembled(format!("{SELECT} WHERE id = $1")))
+                .bind(id)
+                .fetch_one(&self.0.reader)
+                .await?;
+            operations.push((read(&row)?, lease));
+        }
+        Ok(operations)
+    }
+
+    /// Goes on to a step. False where the operation is not this lease's any more.
+    pub(crate) async fn advance(
+        &self,
+        operation: &OperationId,
+        lease: &LeaseId,
+        step: Step,
+        notes: &Notes,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut write = self.write().await?;
+        let held = write.advance(operation, lease, step, notes, now).await?;
+        write.commit().await?;
+        Ok(held)
+    }
+
+    /// Lets go of an operation until later.
+    pub(crate) async fn postpone(
+        &self,
+        operation: &OperationId,
+        lease: &LeaseId,
+        attempts: u32,
+        wait: Duration,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "UPDATE operations SET attempts = $3, next_at = $4, last_error = $5, holder = NULL, \
+             held_until = NULL, updated_at = $6 WHERE id = $1 AND holder = $2",
+        )
+        .bind(operation.as_str())
+        .bind(lease.as_str())
+        .bind(i64::from(attempts))
+        .bind(ahead(now, wait))
+        .bind(error)
+        .bind(micros(now))
+        .execute(write.connection())
+        .await?;
+        write.commit().await
+    }
+
+    /// Ends an operation. What it made and nobody uses is to go. `event` says how it ended, where nothing else
+    /// does.
+    pub(crate) async fn end(
+        &self,
+        operation: &Operation,
+        lease: &LeaseId,
+        state: OperationState,
+        event: Option<Event>,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut write = self.write().await?;
+        write.lock(&operation.org).await?;
+        if !write.holds(&operation.id, lease).await? {
+            return Ok(false);
+        }
+        write.end(&operation.id, state, error, now).await?;
+        if let Some(event) = event {
+            write.event(&operation.cause(now), event).await?;
+        }
+        write.commit().await?;
+        Ok(true)
+    }
+}
+
+struct NewOperation<'a> {
+    id: &'a OperationId,
+    kind: OperationKind,
+    agent: Option<(&'a str, &'a str)>,
+    provider: &'a ProviderName,
+    credential_provider: &'a ProviderId,
+    key: String,
+    step: Step,
+    notes: &'a Notes,
+}
+
+impl Operation {
+    /// What its changes are put down to.
+    pub(crate) fn cause(&self, now: Timestamp) -> Cause {
+        let name = self.notes.actor.clone();
+        let actor = Actor { org: self.org.clone(), organisation: String::new(), name, role: None };
+        Cause { actor, request_id: None, time: now }
+    }
+}
+
+impl Write<'_> {
+    async fn insert_operation(
+        &mut self,
+        cause: &Cause,
+        new: NewOperation<'_>,
+        delay: Duration,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO operations (id, org_id, kind, agent_id, agent, provider, credential_provider_id, active, \
+             state, step, data, attempts, next_at, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, 0, $11, $12, $12)",
+        )
+        .bind(new.id.as_str())
+        .bind(cause.actor.org.as_str())
+        .bind(new.kind.as_str())
+        .bind(new.agent.map(|(id, _)| id))
+        .bind(new.agent.map(|(_, name)| name))
+        .bind(new.provider.as_str())
+        .bind(new.credential_provider.as_str())
+        .bind(new.key)
+        .bind(new.step.as_str())
+        .bind(data(new.notes))
+        .bind(ahead(cause.time, delay))
+        .bind(micros(cause.time))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    async fn refuse_revoked(&mut self, agent: &crate::domain::AgentId) -> Result<()> {
+        let row = sqlx::query("SELECT state FROM agents WHERE id = $1")
+            .bind(agent.as_str())
+            .fetch_one(self.connection())
+            .await?;
+        if row.text("state")? == "revoked" { Err(Conflict::Revoked.into()) } else { Ok(()) }
+    }
+
+    pub(super) async fn advance(
+        &mut self,
+        operation: &OperationId,
+        lease: &LeaseId,
+        step: Step,
+        notes: &Notes,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE operations SET step = $3, data = $4, attempts = 0, last_error = NULL, updated_at = $5 \
+             WHERE id = $1 AND holder = $2 AND state = 'running'",
+        )
+        .bind(operation.as_str())
+        .bind(lease.as_str())
+        .bind(step.as_str())
+        .bind(data(notes))
+        .bind(micros(now))
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Ends an operation, whoever carries it on.
+    pub(super) async fn end(
+        &mut self,
+        operation: &OperationId,
+        state: OperationState,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        sqlx::query(
+            "UPDATE operations SET state = $2, active = NULL, holder = NULL, held_until = NULL, \
+             last_error = $3, updated_at = $4 WHERE id = $1",
+        )
+        .bind(operation.as_str())
+        .bind(state.as_str())
+        .bind(error)
+        .bind(micros(now))
+        .execute(self.connection())
+        .await?;
+        self.doom_leftovers(operation, now).await
+    }
+}
+
+/// Notes are plain structures of texts and numbers, which always become JSON.
+fn data(notes: &Notes) -> String {
+    serde_json::to_string(notes).unwrap_or_default()
+}
+
+fn read(row: &AnyRow) -> Result<Operation> {
+    fn known<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, text: &str) -> Result<T> {
+        let found = all.iter().copied().find(|one| name(*one) == text);
+        found.ok_or(StoreError::Corrupt("a word in the journal that there is not"))
+    }
+    let agent = match row.optional_text("agent_id")? {
+        Some(id) => Some((id.into(), row.parsed("agent")?)),
+        None => None,
+    };
+    let revision = row.optional_number("revision")?;
+    Ok(Operation {
+        id: row.text("id")?.into(),
+        org: row.text("org_id")?.into(),
+        kind: known(&OperationKind::ALL, OperationKind::as_str, &row.text("kind")?)?,
+        agent,
+        provider: row.parsed("provider")?,
+        credential_provider: row.text("credential_provider_id")?.into(),
+        state: known(&OperationState::ALL, OperationState::as_str, &row.text("state")?)?,
+        step: known(&Step::ALL, Step::as_str, &row.text("step")?)?,
+        notes: serde_json::from_str(&row.text("data")?)
+            .map_err(|_| StoreError::Corrupt("notes in the journal that cannot be read"))?,
+        attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
+        next_at: row.time("next_at")?,
+        last_error: row.optional_text("last_error")?,
+        revision: revision.and_then(|revision| u64::try_from(revision).ok()).map(crate::domain::Revision),
+        created_at: row.time("created_at")?,
+    })
+}
