@@ -47,7 +47,7 @@ use tokio::sync::broadcast;
 pub(crate) use integrations::token_name;
 pub(crate) use leases::Leased;
 pub(crate) use minted::{Intention, Made};
-pub(crate) use operations::Wish;
+pub(crate) use operations::{Wanted, Wish};
 
 pub use announce::Announcement;
 pub use error::{Conflict, Object, StoreError};

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{IntegrationError, Integrations, Result};
 use crate::causes::causes;
 use crate::domain::{Cause, IntegrationRecord, Notes};
-use crate::store::{StoreError, Wish};
+use crate::store::{StoreError, Wanted, Wish};
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -104,8 +104,8 @@ impl Integrations {
         let cause = Cause::system(integration.org.clone(), String::new(), now);
         let notes = Notes { cause: Some(why.into()), ..Notes::default() };
         let (agent, provider) = (&integration.agent.1, &integration.provider);
-        let store = &self.0.store;
-        let begun = store.begin(&cause, agent, provider, maker, wish, notes, Duration::ZERO).await;
+        let wanted = Wanted { agent, provider, maker, notes, delay: Duration::ZERO };
+        let begun = self.0.store.begin(&cause, wish, wanted).await;
         ignore_busy(begun.map(drop))
     }
 }

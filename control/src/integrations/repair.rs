@@ -15,7 +15,7 @@ use crate::clock;
 use crate::domain::{
     Ailment, Cause, IntegrationRecord, MintedKind, Notes, OrgId, Origin, SecretId, StoredSecret,
 };
-use crate::store::{Conflict, StoreError, Wish};
+use crate::store::{Conflict, StoreError, Wanted, Wish};
 
 /// How long a question to the provider may take.
 const PROBE: Duration = Duration::from_secs(20);
@@ -158,19 +158,10 @@ impl Integrations {
         };
         let delay = self.0.store.pace(&format!("repair/{}", integration.id), &MINTS, now).await?;
         let notes = Notes { cause: Some(ailment.as_str().into()), ..Notes::default() };
-        let begun = self
-            .0
-            .store
-            .begin(
-                &cause,
-                &integration.agent.1,
-                &integration.provider,
-                provider,
-                Wish::Rotate,
-                notes,
-                delay.unwrap_or_default(),
-            )
-            .await;
+        let (agent, maker) = (&integration.agent.1, provider);
+        let wanted =
+            Wanted { agent, provider: &integration.provider, maker, notes, delay: delay.unwrap_or_default() };
+        let begun = self.0.store.begin(&cause, Wish::Rotate, wanted).await;
         match begun {
             Ok(id) => {
                 if delay.is_none() {

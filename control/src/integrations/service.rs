@@ -12,7 +12,7 @@ use crate::domain::{
     Cause, EnclaveIdentity, Mode, Notes, Operation, OperationId, OperationState, OperationStatus, OrgId,
     Origin, Revision, SecretId, UnlinkOutcome,
 };
-use crate::store::{Conflict, StoreError, Wish};
+use crate::store::{Conflict, StoreError, Wanted, Wish};
 
 /// How long whoever asks for something is kept waiting for its end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,11 +48,9 @@ impl Integrations {
             access_level: access_level.map(AccessLevel::number),
             ..Notes::default()
         };
-        let begun = self
-            .0
-            .store
-            .begin(cause, agent, &provider.provider, &provider.id, Wish::Link, notes, Duration::ZERO)
-            .await;
+        let maker = &provider.id;
+        let wanted = Wanted { agent, provider: &provider.provider, maker, notes, delay: Duration::ZERO };
+        let begun = self.0.store.begin(cause, Wish::Link, wanted).await;
         let id = match begun {
             // Asked for again, after whoever asked first did not wait.
             Err(StoreError::Conflict(Conflict::UnderWay(id))) => {
@@ -115,9 +113,9 @@ impl Integrations {
         let found = found.ok_or(IntegrationError::NotLinked)?;
         let maker = found.identity.credential_provider.filter(|_| found.origin == Origin::Minted);
         let maker = maker.ok_or(IntegrationError::NotMinted)?;
-        let notes = Notes::default();
-        let store = &self.0.store;
-        let begun = store.begin(cause, agent, provider, &maker, Wish::Rotate, notes, Duration::ZERO).await;
+        let (maker, notes) = (&maker, Notes::default());
+        let wanted = Wanted { agent, provider, maker, notes, delay: Duration::ZERO };
+        let begun = self.0.store.begin(cause, Wish::Rotate, wanted).await;
         self.awaited(org, begun.map_err(plain)?).await
     }
 

@@ -1,5 +1,7 @@
 //! What was made at providers, from before it is made until it is gone.
 
+mod removal;
+
 use std::time::Duration;
 
 use dvx_gitlab::{ProjectId, UserId};
@@ -13,16 +15,13 @@ use super::transaction::Write;
 use super::{Object, Result, Store, StoreError};
 use crate::crypto::{Aad, Envelope, Unreadable};
 use crate::domain::{
-    AgentId, Cause, Debt, Identity, LeaseId, Minted, MintedId, MintedKind, MintedState, NewSecret, Operation,
+    AgentId, Cause, Identity, LeaseId, Minted, MintedId, MintedKind, MintedState, NewSecret, Operation,
     OperationId, OrgId, Origin, ProviderId, Revision, Step,
 };
 
 const COLUMNS: &str = "m.id, m.org_id, m.operation_id, m.credential_provider_id, m.agent_id, m.agent, m.kind, \
     m.name, m.project_id, m.account_id, m.external_id, m.expires_at, m.state, m.attempts, m.doomed_at, m.kek_id, \
     m.wrapped_key, m.value";
-
-/// How long brokers have to forget a token whose agent is gone before it is taken from them.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// What is going to be made.
 pub(crate) struct Intention<'a> {
@@ -279,120 +278,6 @@ impl Store {
         write.commit().await?;
         Ok(true)
     }
-
-    /// Dooms what nobody can want any more: what was made for agents that are gone, revoked or have another
-    /// identity, and what operations have left behind. How many.
-    pub(crate) async fn doom_orphans(&self, now: Timestamp) -> Result<u64> {
-        let orphaned = "(m.state = 'used' AND NOT EXISTS (SELECT 1 FROM integrations i JOIN agents a \
-            ON a.id = i.agent_id JOIN credential_providers p ON p.id = m.credential_provider_id \
-            WHERE i.agent_id = m.agent_id AND i.provider = p.provider AND i.origin = 'minted' \
-            AND a.state <> 'revoked')) OR (m.state IN ('intended', 'made') AND NOT EXISTS \
-            (SELECT 1 FROM operations o WHERE o.id = m.operation_id AND o.state = 'running'))";
-        let found = sqlx::query(assembled(format!("SELECT m.id FROM minted m WHERE {orphaned} LIMIT 1")))
-            .fetch_optional(&self.0.reader)
-            .await?;
-        if found.is_none() {
-            return Ok(0);
-        }
-        let mut write = self.write().await?;
-        let doomed = write.doom(orphaned, "", GRACE, now).await?;
-        write.commit().await?;
-        Ok(doomed)
-    }
-
-    /// What is to go and due, each with a lease. Tokens come before their accounts.
-    pub(crate) async fn take_doomed(&self, limit: u32, now: Timestamp) -> Result<Vec<(Minted, LeaseId)>> {
-        let condition = "state IN ('doomed', 'going') AND NOT (kind = 'account' AND EXISTS (SELECT 1 FROM \
-            minted t WHERE t.account_id = minted.external_id AND t.credential_provider_id = \
-            minted.credential_provider_id AND t.state = 'doomed' AND t.attempts = 0))";
-        self.minted_taken(condition, limit, now).await
-    }
-
-    /// The same, of one agent, due or not.
-    pub(crate) async fn take_doomed_of(
-        &self,
-        agent: &AgentId,
-        now: Timestamp,
-    ) -> Result<Vec<(Minted, LeaseId)>> {
-        let mut write = self.write().await?;
-        sqlx::query(
-            "UPDATE minted SET due_at = $2 WHERE agent_id = $1 AND state = 'doomed' AND attempts = 0 \
-             AND due_at > $2",
-        )
-        .bind(agent.as_str())
-        .bind(micros(now))
-        .execute(write.connection())
-        .await?;
-        write.commit().await?;
-        self.take_doomed(64, now).await
-    }
-
-    async fn minted_taken(
-        &self,
-        condition: &str,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<(Minted, LeaseId)>> {
-        let mut taken = Vec::new();
-        for (id, lease) in self.take("minted", "due_at", condition, limit, now).await? {
-            if let Some(minted) = self.minted(&id.into()).await? {
-                taken.push((minted, lease));
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Writes down how a removal went, and lets go of it.
-    pub(crate) async fn settle(
-        &self,
-        minted: &Minted,
-        lease: &LeaseId,
-        state: MintedState,
-        wait: Duration,
-        error: Option<&str>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let mut write = self.write().await?;
-        sqlx::query(
-            "UPDATE minted SET state = $3, attempts = attempts + 1, due_at = $4, last_error = $5, holder = NULL, \
-             held_until = NULL WHERE id = $1 AND holder = $2",
-        )
-        .bind(minted.id.as_str())
-        .bind(lease.as_str())
-        .bind(state.as_str())
-        .bind(ahead(now, wait))
-        .bind(error)
-        .execute(write.connection())
-        .await?;
-        write.commit().await
-    }
-
-    /// What could not be removed yet, oldest first.
-    pub(crate) async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
-        let rows = sqlx::query(
-            "SELECT m.id, m.agent, m.kind, m.name, m.doomed_at, m.attempts, m.due_at, m.last_error, \
-             p.name AS credential_provider FROM minted m LEFT JOIN credential_providers p \
-             ON p.id = m.credential_provider_id WHERE m.org_id = $1 AND m.state IN ('doomed', 'going') \
-             AND m.last_error IS NOT NULL ORDER BY m.doomed_at, m.id LIMIT 1000",
-        )
-        .bind(org.as_str())
-        .fetch_all(&self.0.reader)
-        .await?;
-        rows.iter().map(debt).collect()
-    }
-
-    /// Whether anything of an agent is still to be removed, and what stands in the way.
-    pub(crate) async fn left_of(&self, agent: &AgentId) -> Result<Option<String>> {
-        let row = sqlx::query(
-            "SELECT last_error FROM minted WHERE agent_id = $1 AND (state = 'doomed' OR (state = 'going' AND \
-             last_error IS NOT NULL)) ORDER BY last_error IS NULL LIMIT 1",
-        )
-        .bind(agent.as_str())
-        .fetch_optional(&self.0.reader)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(row.optional_text("last_error")?.unwrap_or_else(|| "it has not been tried yet".into())))
-    }
 }
 
 impl Write<'_> {
@@ -507,18 +392,4 @@ fn kind(row: &AnyRow) -> Result<MintedKind> {
     let kind = row.text("kind")?;
     let known = MintedKind::ALL.into_iter().find(|known| known.as_str() == kind);
     known.ok_or(StoreError::Corrupt("a kind of something minted that there is not"))
-}
-
-fn debt(row: &AnyRow) -> Result<Debt> {
-    Ok(Debt {
-        id: row.text("id")?.into(),
-        agent: row.text("agent")?,
-        credential_provider: row.optional_text("credential_provider")?.unwrap_or_default(),
-        kind: kind(row)?.words(),
-        name: row.text("name")?,
-        since: row.time("doomed_at")?,
-        attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
-        next_at: row.time("due_at")?,
-        error: row.optional_text("last_error")?,
-    })
 }

@@ -31,18 +31,20 @@ pub(crate) enum Wish {
     Rotate,
 }
 
+/// For whom, where and by whom.
+pub(crate) struct Wanted<'a> {
+    pub(crate) agent: &'a AgentName,
+    pub(crate) provider: &'a ProviderName,
+    pub(crate) maker: &'a ProviderId,
+    pub(crate) notes: Notes,
+    /// Not before this has passed.
+    pub(crate) delay: Duration,
+}
+
 impl Store {
     /// Writes down that an agent is to get an identity, or another token.
-    pub(crate) async fn begin(
-        &self,
-        cause: &Cause,
-        agent: &AgentName,
-        provider: &ProviderName,
-        credential_provider: &ProviderId,
-        wish: Wish,
-        mut notes: Notes,
-        delay: Duration,
-    ) -> Result<OperationId> {
+    pub(crate) async fn begin(&self, cause: &Cause, wish: Wish, wanted: Wanted<'_>) -> Result<OperationId> {
+        let Wanted { agent, provider, maker: credential_provider, mut notes, delay } = wanted;
         let org = &cause.actor.org;
         let mut write = self.write().await?;
         write.lock(org).await?;
