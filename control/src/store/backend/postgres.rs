@@ -71,7 +71,14 @@ impl Backend for Postgres {
 
     fn scrub(&self) -> &'static [&'static str] {
         // Only this writes tables anew; VACUUM alone leaves the bytes of old rows where they are.
-        &["VACUUM FULL keks", "VACUUM FULL organisations", "VACUUM FULL secrets", "VACUUM FULL idempotency"]
+        &[
+            "VACUUM FULL keks",
+            "VACUUM FULL organisations",
+            "VACUUM FULL secrets",
+            "VACUUM FULL idempotency",
+            "VACUUM FULL credential_providers",
+            "VACUUM FULL minted",
+        ]
     }
 
     fn listen_url(&self) -> Option<&str> {
