@@ -1,5 +1,5 @@
-//! Credentials that come to their end, and those that the provider refuses. What is replaced by itself is not
-//! among the first.
+//! Credentials that come to their end, those of credential providers included, and those that the provider
+//! refuses. What is replaced by itself is not among the first.
 
 use std::time::Duration;
 
@@ -88,7 +88,13 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM expiry_warnings w WHERE w.credential_id = s.id \
              AND w.expires_at = s.expires_at \
              AND w.days = CASE WHEN s.expires_at <= $2 THEN 7 WHEN s.expires_at <= $3 THEN 30 ELSE 60 END) \
-             ORDER BY s.expires_at LIMIT $5",
+             UNION ALL SELECT p.id, p.org_id, o.name, p.name, p.token_expires_at, CAST(NULL AS TEXT), \
+             CASE WHEN p.token_expires_at <= $2 THEN 7 WHEN p.token_expires_at <= $3 THEN 30 ELSE 60 END \
+             FROM credential_providers p JOIN organisations o ON o.id = p.org_id \
+             WHERE p.next_rotation_at IS NULL AND p.token_expires_at > $1 AND p.token_expires_at <= $4 \
+             AND NOT EXISTS (SELECT 1 FROM expiry_warnings w WHERE w.credential_id = p.id \
+             AND w.expires_at = p.token_expires_at AND w.days = CASE WHEN p.token_expires_at <= $2 THEN 7 \
+             WHEN p.token_expires_at <= $3 THEN 30 ELSE 60 END) LIMIT $5",
         )
         .bind(micros(now))
         .bind(ahead(now, DAYS[0]))

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use dvx_proto::AgentName;
 use dvx_proto::agent::AgentState;
-use dvx_proto::operator::{Agent, Attention, Enclave, Overview, Page};
+use dvx_proto::operator::{
+    Agent, Attention, CredentialProvider, CredentialProviderStatus, Debt, Enclave, Overview, Page,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -28,6 +30,9 @@ struct Screen {
     #[serde(flatten)]
     overview: Overview,
     enclaves: Vec<Enclave>,
+    credential_providers: Vec<CredentialProvider>,
+    /// What could not be removed at providers yet.
+    debts: Vec<Debt>,
     /// Those that need a look first; not all of them.
     agents: Vec<Agent>,
 }
@@ -47,6 +52,8 @@ pub(crate) async fn run(format: OutputFormat) -> Result<ExitCode, Failure> {
 async fn load(client: &mut Client) -> Result<Screen, ClientError> {
     let overview = client.get("/overview").await?;
     let enclaves = client.list("/enclaves").await?;
+    let credential_providers = client.list("/credential-providers").await?;
+    let debts = client.list("/credential-providers/debts").await?;
     let mut agents = Vec::new();
     for (state, pages) in
         [(AgentState::Isolated, 1), (AgentState::Revoked, 1), (AgentState::Active, MAX_PAGES)]
@@ -55,7 +62,7 @@ async fn load(client: &mut Client) -> Result<Screen, ClientError> {
     }
     agents.sort_by_key(urgency);
     agents.truncate(MAX_AGENTS);
-    Ok(Screen { overview, enclaves, agents })
+    Ok(Screen { overview, enclaves, credential_providers, debts, agents })
 }
 
 async fn some_pages(client: &mut Client, state: AgentState, pages: usize) -> Result<Vec<Agent>, ClientError> {
@@ -95,6 +102,7 @@ impl Screen {
         );
         text.push_str(&format!("enclaves: {}\n", self.enclave_summary()));
         text.push_str(&format!("agents: {active} active, {isolated} isolated, {revoked} revoked\n"));
+        text.push_str(&self.provider_summary());
         if !attention.is_empty() {
             text.push('\n');
             text.push_str(&attention_table(attention, now).render(colours));
@@ -136,6 +144,30 @@ impl Screen {
             if number > 0 {
                 summary.push_str(&format!(", {number} {what}"));
             }
+        }
+        summary
+    }
+
+    /// Nothing where there is nothing to say.
+    fn provider_summary(&self) -> String {
+        let mut summary = String::new();
+        let inactive: Vec<String> = self
+            .credential_providers
+            .iter()
+            .filter(|provider| provider.status == CredentialProviderStatus::Inactive)
+            .map(|provider| harmless(&provider.name))
+            .collect();
+        if !inactive.is_empty() {
+            let names = inactive.join(", ");
+            summary.push_str(&format!(
+                "credential providers: inactive: {names}; dvx credential-provider list says why\n"
+            ));
+        }
+        if !self.debts.is_empty() {
+            summary.push_str(&format!(
+                "still to be removed at providers: {}; dvx credential-provider debts says what\n",
+                self.debts.len()
+            ));
         }
         summary
     }

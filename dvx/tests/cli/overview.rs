@@ -31,6 +31,7 @@ fn world() -> World {
                 items(&all)
             }
             _ if line.starts_with("/enclaves") => ok(ENCLAVES),
+            _ if line.starts_with("/credential-providers") => ok(r#"{"items":[]}"#),
             _ => ok(r#"{"items":[{"name":"ann","role":"admin","created_at":"2026-01-31T00:00:00.5Z"}]}"#),
         }
     }))
@@ -107,4 +108,28 @@ fn the_screen_shows_credentials_that_come_to_their_end() {
     ] {
         assert!(text.contains(row), "{row}: {text}");
     }
+}
+
+#[test]
+fn the_screen_shows_what_is_wrong_with_credential_providers() {
+    const PROVIDER: &str = r#"{"id":"p1","name":"company","provider":"gitlab","instance_url":"https://gitlab.com","group_id":7,"provisioning_mode":"service_account","rotate_every_seconds":null,"status":"inactive","token_expires_at":null,"next_rotation_at":null,"created_at":"2026-01-31T00:00:00Z"}"#;
+    const DEBT: &str = r#"{"id":"1","agent":"a","credential_provider":"company","kind":"service account","name":"n","since":"2026-01-31T00:00:00Z","attempts":3,"next_at":"2026-01-31T00:00:00Z"}"#;
+    let world = World::new(Stub::new(|asked, _| {
+        if asked.line.contains("/overview") {
+            return ok(
+                r#"{"version":"0.1.0","organisation":"default","revision":7,"active":0,"isolated":0,"revoked":0}"#,
+            );
+        }
+        let items = if asked.line.contains("/debts") {
+            DEBT
+        } else if asked.line.contains("/credential-providers") {
+            PROVIDER
+        } else {
+            ""
+        };
+        ok(&format!(r#"{{"items":[{items}]}}"#))
+    }));
+    let text = world.run("status").stdout;
+    assert!(text.contains("credential providers: inactive: company; dvx credential-provider list"), "{text}");
+    assert!(text.contains("still to be removed at providers: 1; dvx credential-provider debts"), "{text}");
 }

@@ -11,6 +11,7 @@ on_both_engines!(
     an_end_is_said_once_for_each_of_60_30_and_7_days,
     replicas_say_it_once,
     what_is_replaced_by_itself_is_not_said,
+    a_provider_whose_token_nobody_replaces_is_said,
 );
 
 fn days(number: i64) -> SignedDuration {
@@ -80,4 +81,20 @@ async fn what_is_replaced_by_itself_is_not_said(ground: Ground) {
     execute(&store, "UPDATE integrations SET status = 'invalid', cause = 'revoked'").await;
     let shown = store.attention(&cause.actor.org, cause.time).await.unwrap();
     assert_eq!(shown[0].refused.as_deref(), Some("revoked"));
+}
+
+async fn a_provider_whose_token_nobody_replaces_is_said(ground: Ground) {
+    let (store, cause) = ground.furnished().await;
+    let ends = (cause.time + days(20)).as_microsecond();
+    for (id, next) in [("p1", "NULL"), ("p2", "1")] {
+        let insert = format!(
+            "INSERT INTO credential_providers (id, org_id, name, provider, instance_url, group_id, mode, status, \
+             user_id, token_expires_at, next_rotation_at, created_at, version, kek_id, wrapped_key, value) \
+             SELECT '{id}', id, '{id}', 'gitlab', 'https://gitlab.com', 1, 'service_account', 'active', 1, \
+             {ends}, {next}, 0, 1, kek_id, head_key, head_key FROM organisations"
+        );
+        execute(&store, &insert).await;
+    }
+    assert_eq!(store.warn_of_expiry(cause.time).await.unwrap(), 1);
+    assert_eq!(store.warn_of_expiry(cause.time).await.unwrap(), 0);
 }
