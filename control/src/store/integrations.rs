@@ -40,8 +40,8 @@ impl Store {
             return Err(Conflict::Linked.into());
         }
         write.refuse_running(&owner, &provider).await?;
-        let changed =
-            write.set_linked(cause, owner, secret, Origin::Pat, identity, "integration.link").await?;
+        let event = Event::allowed("integration.link", secret.name.as_str());
+        let changed = write.set_linked(cause, owner, secret, Origin::Pat, identity, event).await?;
         write.commit().await?;
         Ok(changed)
     }
@@ -276,16 +276,16 @@ impl Write<'_> {
         secret: NewSecret,
         origin: Origin,
         identity: &Identity,
-        action: &'static str,
+        event: Event,
     ) -> Result<Changed<SecretSet>> {
         let agent = owner.id.clone();
-        let (revision, set, id) = self.set(cause, Some(owner), secret, action).await?;
+        let (revision, set, id) = self.set(cause, Some(owner), secret, event).await?;
         let time = |time: Option<Timestamp>| time.map(micros);
         let scopes = identity.scopes.as_ref().map(|scopes| scopes.join(" "));
         sqlx::query(
             "UPDATE integrations SET origin = $3, credential_provider_id = $4, project_id = $5, \
              access_level = $6, user_id = $7, username = $8, token_id = $9, scopes = $10, minted_at = $11, \
-             rotate_at = $12, cause = NULL, checked_at = $13, status = 'active' WHERE agent_id = $1 AND id = $2",
+             rotate_at = $12, cause = NULL, checked_at = NULL, status = 'active' WHERE agent_id = $1 AND id = $2",
         )
         .bind(agent.as_str())
         .bind(id.as_str())
@@ -299,7 +299,6 @@ impl Write<'_> {
         .bind(scopes)
         .bind(time(identity.minted_at))
         .bind(time(identity.rotate_at))
-        .bind(micros(cause.time))
         .execute(self.connection())
         .await?;
         Ok(Changed { revision, value: set })

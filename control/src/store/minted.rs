@@ -15,8 +15,8 @@ use super::transaction::Write;
 use super::{Object, Result, Store, StoreError};
 use crate::crypto::{Aad, Envelope, Unreadable};
 use crate::domain::{
-    AgentId, Cause, Identity, LeaseId, Minted, MintedId, MintedKind, MintedState, NewSecret, Operation,
-    OperationId, OrgId, Origin, ProviderId, Revision, Step,
+    AgentId, Cause, Event, Identity, LeaseId, Minted, MintedId, MintedKind, MintedState, NewSecret,
+    Operation, OperationId, OrgId, Origin, ProviderId, Revision, Step,
 };
 
 const COLUMNS: &str = "m.id, m.org_id, m.operation_id, m.credential_provider_id, m.agent_id, m.agent, m.kind, \
@@ -222,12 +222,8 @@ impl Store {
             crate::domain::OperationKind::Link => "integration.link",
             _ => "integration.rotate",
         };
-        let changed = write.set_linked(&cause, owner, secret, Origin::Minted, identity, action).await?;
-        sqlx::query("UPDATE integrations SET checked_at = NULL WHERE agent_id = $1 AND provider = $2")
-            .bind(id.as_str())
-            .bind(operation.provider.as_str())
-            .execute(write.connection())
-            .await?;
+        let event = Event::allowed(action, secret.name.as_str()).because(operation.notes.cause.clone());
+        let changed = write.set_linked(&cause, owner, secret, Origin::Minted, identity, event).await?;
         for used in [&operation.notes.account, &operation.notes.token].into_iter().flatten() {
             sqlx::query(
                 "UPDATE minted SET state = 'used', kek_id = NULL, wrapped_key = NULL, value = NULL WHERE id = $1",

@@ -43,7 +43,8 @@ impl Store {
         if let Some(owner) = &owner {
             write.refuse_minted(owner, &secret.name).await?;
         }
-        let (revision, value, _) = write.set(cause, owner, secret, "secret.set").await?;
+        let event = Event::allowed("secret.set", secret.name.as_str());
+        let (revision, value, _) = write.set(cause, owner, secret, event).await?;
         write.commit().await?;
         Ok(Changed { revision, value })
     }
@@ -204,7 +205,7 @@ impl Write<'_> {
         cause: &Cause,
         owner: Option<Owner>,
         secret: NewSecret,
-        action: &'static str,
+        event: Event,
     ) -> Result<(Revision, SecretSet, SecretId)> {
         let place = place(&cause.actor.org, owner.as_ref(), &secret.name);
         let before = self.existing(&place).await?;
@@ -217,7 +218,7 @@ impl Write<'_> {
         self.write_head(&place, new).await?;
         self.link(cause, owner.as_ref(), &secret, &id).await?;
         let scope = if owner.is_some() { Scope::Agent } else { Scope::Org };
-        let revision = self.secret_changed(cause, owner, &secret.name, action).await?;
+        let revision = self.secret_changed(cause, owner, &secret.name, event).await?;
         let info = info(scope, &secret, version, cause.time);
         Ok((revision, SecretSet { info, created }, id))
     }
@@ -246,7 +247,7 @@ impl Write<'_> {
             .execute(self.connection())
             .await?;
         self.write_head(&place, Head { secret: id, version, deleted: true, mac: Vec::new() }).await?;
-        self.secret_changed(cause, owner, name, action).await
+        self.secret_changed(cause, owner, name, Event::allowed(action, name.as_str())).await
     }
 
     pub(super) async fn owner(&mut self, org: &OrgId, agent: Option<&AgentName>) -> Result<Option<Owner>> {
@@ -351,9 +352,8 @@ impl Write<'_> {
         cause: &Cause,
         owner: Option<Owner>,
         name: &SecretName,
-        action: &'static str,
+        mut event: Event,
     ) -> Result<Revision> {
-        let mut event = Event::allowed(action, name.as_str());
         if let Some(owner) = &owner {
             event = event.about(owner.name.as_str());
         }
