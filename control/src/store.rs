@@ -1,6 +1,6 @@
 //! Everything that is kept, in SQLite or PostgreSQL.
 //!
-//! What differs between the two is a [`Backend`](backend::Backend); the SQL is written once. All that brokers are
+//! What differs between the two is a `Backend`; the SQL is written once. All that brokers are
 //! told of has a revision of its organisation. A change is one transaction: it takes the row of the organisation
 //! (which puts the writers of an organisation in order, so revisions become visible without gaps and in order),
 //! writes its rows, the revision in `changes`, and the audit event.

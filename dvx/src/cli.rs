@@ -1,4 +1,10 @@
 //! The command line.
+#![allow(
+    rustdoc::bare_urls,
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "what stands beside an argument is its help, read in a terminal"
+)]
 
 mod agents;
 mod audit;

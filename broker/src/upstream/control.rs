@@ -1,6 +1,6 @@
 //! Secrets from the control plane, and the agents they are for.
 //!
-//! One connection brings frames ([`dvx_proto::enclave`]) for as long as it lasts; a [`Worker`](worker::Worker)
+//! One connection brings frames ([`dvx_proto::enclave`]) for as long as it lasts; a [`Worker`]
 //! puts what they say into force, commit by commit. What the control plane is told goes over connections of its
 //! own, so that it holds nothing up. While there is no connection, what is in force stays for `max_stale`.
 
