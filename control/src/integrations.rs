@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod fail_points;
 mod github;
+mod names;
 mod pat;
 mod provider_checks;
 mod providers;
@@ -40,6 +41,9 @@ pub(crate) use pat::public_instance;
 pub use providers::ProviderRequest;
 
 type Result<T, E = IntegrationError> = std::result::Result<T, E>;
+
+/// Why a token is replaced that has nothing wrong with it but its age.
+const DUE: &str = "due";
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

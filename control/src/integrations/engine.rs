@@ -143,8 +143,29 @@ impl Integrations {
         event.agent = operation.agent.as_ref().map(|(_, agent)| agent.to_string());
         let failed = OperationState::Failed;
         self.0.store.end(operation, lease, failed, Some(event), Some(text), self.now()).await?;
+        if operation.kind == OperationKind::Rotate
+            && let Some(cause) = operation.notes.cause.as_deref().filter(|cause| *cause != super::DUE)
+        {
+            self.no_other(operation, cause).await?;
+        }
         self.0.wake.notify_one();
         Err(error)
+    }
+
+    /// A token is refused, and there will be no other for now.
+    async fn no_other(&self, operation: &Operation, cause: &str) -> Result<()> {
+        let Some((_, agent)) = &operation.agent else { return Ok(()) };
+        let store = &self.0.store;
+        let found = match store.integration(&operation.org, agent, &operation.provider).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(found) = found {
+            let hint = "its credential provider could make no other token";
+            store.invalidate(&operation.cause(self.now()), &found, cause, hint).await?;
+        }
+        Ok(())
     }
 
     /// Has a provider's token replace itself, once: what is written down before the call says that it may have
@@ -162,7 +183,13 @@ impl Integrations {
         turn.operation.notes.token = Some(MintedId::generate(self.now()));
         self.note(turn).await?;
         self.0.points.reach("rotate-self", When::Before)?;
-        let rotated = ready.session().rotate_self(expires_at).await;
+        let rotated = match ready.session().rotate_self(expires_at).await {
+            // Refused, so the token is what it was.
+            Err(Error::ExpiryTooFar { latest: Some(latest) }) if latest < expires_at => {
+                ready.session().rotate_self(latest).await
+            }
+            rotated => rotated,
+        };
         self.0.points.reach("rotate-self", When::After)?;
         match rotated {
             Ok(minted) => {

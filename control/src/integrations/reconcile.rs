@@ -82,7 +82,7 @@ impl Integrations {
         for integration in self.0.store.integrations_due(now).await? {
             let again = now.checked_add(AGAIN).unwrap_or(Timestamp::MAX);
             self.0.store.postpone_rotation(&integration.id, again).await?;
-            self.begin_for(&integration, Wish::Rotate, "due", now).await?;
+            self.begin_for(&integration, Wish::Rotate, super::DUE, now).await?;
         }
         for integration in self.0.store.integrations_bereft(now).await? {
             let pace = format!("again/{}", integration.id);

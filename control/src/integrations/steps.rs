@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::fail_points::When;
+use super::names::username;
 use super::session::{Ready, STEP_LIMIT, limited, token};
 use super::{IntegrationError, Integrations, Result};
 use crate::domain::{
@@ -32,8 +33,6 @@ const LOOK: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 /// GitLab's limit on new service accounts, for each user that makes them.
 const ACCOUNTS: [(Duration, u32); 1] = [(Duration::from_secs(61), 10)];
-/// Names of users are not longer.
-const MAX_USERNAME: usize = 255;
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +92,13 @@ impl Integrations {
         match created {
             Ok(account) => self.have_account(turn, &minted, account.id).await,
             Err(Error::Conflict { .. }) => self.name_is_taken(turn, ready, &minted).await,
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                if !error.outcome_is_unknown() {
+                    turn.operation.notes.account = None;
+                    self.not_made(turn, &minted).await?;
+                }
+                Err(error.into())
+            }
         }
     }
 
@@ -174,7 +179,13 @@ impl Integrations {
                 turn.operation.notes.account = None;
                 self.go(turn, Step::Account).await
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if matches!(&error, IntegrationError::Provider(error) if !error.outcome_is_unknown()) {
+                    turn.operation.notes.token = None;
+                    self.not_made(turn, &minted).await?;
+                }
+                Err(error)
+            }
         }
     }
 
@@ -348,6 +359,12 @@ impl Integrations {
         store.minted(&id).await?.ok_or(IntegrationError::Lost)
     }
 
+    /// The provider has said no, so there is nothing to look for.
+    async fn not_made(&self, turn: &Turn, minted: &Minted) -> Result<()> {
+        let held = self.0.store.not_made(&turn.operation, &turn.lease, &minted.id, self.now()).await?;
+        if held { Ok(()) } else { Err(IntegrationError::Lost) }
+    }
+
     async fn record(&self, turn: &mut Turn, id: &MintedId, made: Made<'_>, next: Step) -> Result<Next> {
         let held = self.0.store.made(&turn.operation, &turn.lease, id, made, next, self.now()).await?;
         if !held {
@@ -371,19 +388,6 @@ impl Integrations {
 enum Owner {
     Account(GroupId, UserId),
     Project(ProjectId, AccessLevel),
-}
-
-/// The name of an agent's service account. Where that is taken, by one that is still being deleted, the end of an
-/// id makes it another one.
-fn username(agent: &AgentId, name: &AgentName, distinct: Option<&MintedId>) -> String {
-    let suffix = distinct.map_or(String::new(), |id| {
-        let id = id.as_str();
-        format!("-{}", id.get(id.len().saturating_sub(8)..).unwrap_or(id))
-    });
-    let mut text = format!("dvx-agent-{agent}-{name}");
-    text.truncate(MAX_USERNAME - suffix.len());
-    let text = text.trim_end_matches(['.', '-', '_']);
-    format!("{text}{suffix}")
 }
 
 /// Spreads what was made together. A token keeps its number, whatever its row is read by.

@@ -312,6 +312,22 @@ impl Write<'_> {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Keeps what else an operation knows, whichever step failed how often.
+    pub(super) async fn note(
+        &mut self,
+        operation: &OperationId,
+        notes: &Notes,
+        now: Timestamp,
+    ) -> Result<()> {
+        sqlx::query("UPDATE operations SET data = $2, updated_at = $3 WHERE id = $1")
+            .bind(operation.as_str())
+            .bind(data(notes))
+            .bind(micros(now))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     /// Ends an operation, whoever carries it on.
     pub(super) async fn end(
         &mut self,

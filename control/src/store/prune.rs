@@ -31,6 +31,8 @@ const ANSWERS: Duration = Duration::from_secs(24 * 3600);
 const CHANGES: u64 = 10_000;
 /// A replica that says nothing for so long is forgotten.
 const REPLICAS: Duration = Duration::from_secs(60);
+/// What ended, or is gone at a provider, is kept so long for whoever asks how it went.
+const JOURNAL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Long enough for a run; after it another replica may try.
 const LEASE: Duration = Duration::from_secs(300);
 const BATCH: i64 = 1000;
@@ -59,6 +61,9 @@ impl Store {
         pruned.changes = self.prune_changes().await?;
         for (sql, age) in [
             ("DELETE FROM replicas WHERE seen_at < $1", REPLICAS),
+            ("DELETE FROM operations WHERE state <> 'running' AND updated_at < $1", JOURNAL),
+            ("DELETE FROM minted WHERE state = 'gone' AND created_at < $1 AND due_at < $1", JOURNAL),
+            ("DELETE FROM paces WHERE at < $1", ANSWERS),
             (
                 "DELETE FROM sessions WHERE seen_at < $1 OR replica NOT IN (SELECT id FROM replicas)",
                 SESSION_TTL,

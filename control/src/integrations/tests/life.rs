@@ -165,3 +165,45 @@ async fn an_instance_that_allows_less_time_gets_less() {
     world.settle(&service).await;
     world.assert_consistent("rotated before its end").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_an_instance_that_is_down_leaves_nothing_to_do() {
+    let world = World::new().await;
+    world.maker(Mode::ServiceAccount).await;
+    let service = world.service();
+    world.gitlab.sim(
+        "POST",
+        "/faults",
+        &json!({"path": "/api/v4/**", "action": {"kind": "status", "status": 422, "body": "{\"message\":\"no\"}"}}),
+    );
+    assert!(world.link(&service, Mode::ServiceAccount).await.is_err());
+    assert_eq!(world.number("SELECT COUNT(*) FROM minted WHERE state <> 'gone'").await, 0);
+    assert_eq!(service.debts(&world.cause().actor.org).await.unwrap(), []);
+    world.link(&service, Mode::ServiceAccount).await.unwrap();
+    world.assert_consistent("tried again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_links_keep_the_limit_on_service_accounts_and_none_is_lost() {
+    let world = World::new().await;
+    world.maker(Mode::ServiceAccount).await;
+    let service = world.service();
+    let cause = world.cause();
+    let mut links = tokio::task::JoinSet::new();
+    for number in 0..25 {
+        let name = world.ground.agent(&world.store, &cause, &format!("n{number}"), "lab").await;
+        let (service, cause) = (service.clone(), cause.clone());
+        links.spawn(async move { service.link_minted(&cause, &name, "maker", None, None).await.unwrap() });
+    }
+    let waiting = links.join_all().await;
+    let done = waiting.iter().filter(|status| status.state == OperationState::Done).count();
+    assert_eq!(done, 10);
+    let told = waiting.iter().filter(|status| status.progress.contains("10 service accounts a minute"));
+    assert_eq!(told.count(), 15);
+    // Another process takes over.
+    drop(service);
+    world.settle(&world.service()).await;
+    assert_eq!(world.gitlab.live()["tokens"].as_array().unwrap().len(), 25);
+    world.assert_consistent("all linked").await;
+    assert!(world.gitlab.requests().iter().all(|request| request["status"] != 429));
+}
