@@ -94,6 +94,9 @@ enum Command {
     /// Print the description of the operator API
     #[command(hide = true)]
     Openapi,
+    /// Print where a test can make this program end: values of DVX_TEST_FAIL_POINT
+    #[command(hide = true)]
+    FailPoints,
 }
 
 #[derive(Debug, clap::Args)]
@@ -151,8 +154,13 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { page } => print(&man::render(page)),
         Command::Openapi => print(&crate::openapi::text()),
+        Command::FailPoints => print(&fail_points()),
     };
     exit.into()
+}
+
+fn fail_points() -> String {
+    crate::integrations::POINTS.map(|point| format!("{point}:before\n{point}:after\n")).concat()
 }
 
 /// What lies in memory is nobody else's: no dumps, no debugger of the same user. Files are made for the owner.

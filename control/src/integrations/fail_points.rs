@@ -45,6 +45,8 @@ impl FailPoints {
                 When::Before => "before",
                 When::After => "after",
             };
+            // A value that is no point has them told only: so a test finds out which there are on its way.
+            tracing::debug!(point, when, "fail point");
             if text.split_once(':').is_some_and(|wanted| wanted == (point, when)) {
                 std::process::abort();
             }
