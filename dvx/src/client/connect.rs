@@ -107,7 +107,7 @@ impl Connector {
         let address = self.address.clone();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(why)) => {
-                ClientError::Certificate { address, why: why.to_string() }
+                ClientError::Certificate { address, why: refusal(why) }
             }
             _ => ClientError::Tls { address, source: error },
         }
@@ -116,6 +116,16 @@ impl Connector {
     fn failed(&self, source: io::Error) -> ClientError {
         ClientError::Connect { address: self.address.clone(), source }
     }
+}
+
+/// Why a certificate is refused. What rustls has no words for comes as the name of a type.
+fn refusal(why: &rustls::CertificateError) -> String {
+    let text = why.to_string();
+    // What `openssl req -x509` makes unless told otherwise.
+    if text.contains("CaUsedAsEndEntity") {
+        return "it is an authority's own (CA:TRUE), which a server's must not be".to_owned();
+    }
+    text
 }
 
 /// TLS with the system's certificates and those of a file.
