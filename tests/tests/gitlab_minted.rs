@@ -1,7 +1,9 @@
 //! Identities of agents' own: made, used by git, and taken away again.
 
 use dvx_tests::git::GitClient;
-use dvx_tests::{Agent, ControlPlane, Lab, Mode, World, answer_on_terminal, eventually, fresh_uid, run};
+use dvx_tests::{
+    Agent, ControlPlane, Lab, Mode, World, answer_on_terminal, eventually, fresh_uid, run, skip_without_root,
+};
 use serde_json::{Value, json};
 
 const MODES: [Mode; 2] = [Mode::ServiceAccount, Mode::ProjectToken];
@@ -226,6 +228,9 @@ fn a_slow_gitlab_is_waited_for_with_word_of_the_progress() {
 
 #[test]
 fn every_agent_has_its_own() {
+    if skip_without_root("every_agent_has_its_own") {
+        return;
+    }
     let world = World::single().agent(Agent::new("beta", fresh_uid()));
     let lab = Lab::with(ControlPlane::builder(), world);
     let provider = lab.provider("main", Mode::ServiceAccount, &[]);
