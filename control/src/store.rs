@@ -34,7 +34,6 @@ mod replicas;
 mod row;
 mod secrets;
 mod sessions;
-mod snapshot;
 mod transaction;
 mod watch;
 
@@ -54,7 +53,6 @@ pub use error::{Conflict, Object, StoreError};
 pub use prune::{Pruned, Retention};
 pub use rekey::Rekeyed;
 pub use sessions::SESSION_TTL;
-pub use snapshot::Snapshot;
 
 use crate::crypto::Kek;
 use crate::domain::ReplicaId;
@@ -74,8 +72,6 @@ struct Inner {
     /// SQLite: one connection, so that writers wait their turn here.
     writer: AnyPool,
     reader: AnyPool,
-    /// Snapshots are read as slowly as brokers take them; they have connections of their own.
-    snapshots: AnyPool,
     keyring: Keyring,
     head_keys: HeadKeys,
     announcements: broadcast::Sender<Announcement>,
@@ -103,7 +99,6 @@ impl Store {
             backend,
             writer: pools.writer,
             reader: pools.reader,
-            snapshots: pools.snapshots,
             keyring: Keyring::new(kek),
             head_keys: HeadKeys::default(),
             announcements: broadcast::channel(announce::CAPACITY).0,
@@ -125,7 +120,6 @@ impl Store {
 
     /// Ends every connection, after what is under way.
     pub async fn close(&self) {
-        self.0.snapshots.close().await;
         self.0.reader.close().await;
         self.0.writer.close().await;
     }

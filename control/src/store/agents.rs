@@ -100,19 +100,6 @@ impl Store {
         Ok(row.ok_or(StoreError::NotFound(Object::Agent))?.text("id")?.into())
     }
 
-    /// One agent as its broker is to know it; none where there is none (any more).
-    pub async fn agent_record(&self, org: &OrgId, id: &AgentId) -> Result<Option<AgentRecord>> {
-        let row = sqlx::query(
-            "SELECT id, enclave_id, name, unix_user, gid, unit, cgroup, state, reason FROM agents \
-             WHERE id = $1 AND org_id = $2",
-        )
-        .bind(id.as_str())
-        .bind(org.as_str())
-        .fetch_optional(&self.0.reader)
-        .await?;
-        row.as_ref().map(record).transpose()
-    }
-
     /// Deletes an agent and its secrets. What it did stays in the audit log.
     pub async fn delete_agent(&self, cause: &Cause, name: &AgentName) -> Result<Changed<()>> {
         let org = &cause.actor.org;

@@ -18,7 +18,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Pools {
     pub(super) writer: AnyPool,
     pub(super) reader: AnyPool,
-    pub(super) snapshots: AnyPool,
 }
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Pools>> + Send + 'a>>;
@@ -29,8 +28,6 @@ pub(super) trait Backend: Send + Sync {
     fn connect(&self) -> Connecting<'_>;
     /// Begins a transaction that will write.
     fn begin_write(&self) -> &'static str;
-    /// Begins a transaction that sees one state of everything.
-    fn begin_snapshot(&self) -> &'static str;
     /// Taken in a transaction, keeps others from migrating until its end.
     fn migration_lock(&self) -> Option<&'static str>;
     /// Translates the types of a migration.

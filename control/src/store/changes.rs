@@ -46,15 +46,6 @@ impl Store {
         .await?;
         row.as_ref().map(read).transpose()
     }
-
-    /// The oldest revision from which the changes are all there: whoever has it or a newer one can go on from it.
-    pub async fn oldest_kept(&self, org: &OrgId) -> Result<Revision> {
-        let row = sqlx::query("SELECT pruned FROM organisations WHERE id = $1")
-            .bind(org.as_str())
-            .fetch_optional(&self.0.reader)
-            .await?;
-        row.ok_or(StoreError::NotFound(Object::Organisation))?.revision("pruned")
-    }
 }
 
 fn read(row: &AnyRow) -> Result<Change> {

@@ -75,15 +75,6 @@ impl Store {
         write.commit().await?;
         Ok(Changed { revision, value: () })
     }
-
-    /// How many operators an organisation has.
-    pub async fn count_operators(&self, org: &OrgId) -> Result<u64> {
-        let row = sqlx::query("SELECT COUNT(*) FROM operators WHERE org_id = $1")
-            .bind(org.as_str())
-            .fetch_one(&self.0.reader)
-            .await?;
-        Ok(u64::try_from(only_number(&row)?).unwrap_or(0))
-    }
 }
 
 impl Write<'_> {

@@ -111,18 +111,14 @@ impl Store {
         Ok(row.as_ref().map(read).transpose()?.flatten())
     }
 
-    /// The secrets of an agent as they are stored, sorted by name. Only for agents whose secrets are few enough to
-    /// be held at once; [`Snapshot`](super::Snapshot) reads in pages.
+    /// Some of the secrets of an agent as they are stored, sorted by name.
     pub async fn agent_secrets(
         &self,
         org: &OrgId,
         agent: &AgentId,
         page: &PageRequest,
     ) -> Result<Vec<StoredSecret>> {
-        let sql = format!(
-            "SELECT {COLUMNS} {FROM} WHERE s.org_id = $1 AND s.agent_id = $2 AND s.name > $3 ORDER BY s.name LIMIT $4"
-        );
-        let rows = sqlx::query(super::row::assembled(sql))
+        let rows = sqlx::query(super::row::assembled(page_sql()))
             .bind(org.as_str())
             .bind(agent.as_str())
             .bind(page.start())
@@ -155,6 +151,13 @@ impl Store {
         };
         Ok(Some((agent, row.parsed("name")?)))
     }
+}
+
+/// A page of an agent's secrets.
+pub(super) fn page_sql() -> String {
+    format!(
+        "SELECT {COLUMNS} {FROM} WHERE s.org_id = $1 AND s.agent_id = $2 AND s.name > $3 ORDER BY s.name LIMIT $4"
+    )
 }
 
 fn place(org: &OrgId, owner: Option<&Owner>, name: &SecretName) -> Place {

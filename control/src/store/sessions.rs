@@ -9,7 +9,7 @@ use sqlx::query::Query;
 
 use super::row::{ago, assembled, micros, placeholders, stored};
 use super::{Announcement, Result, Store, replicas};
-use crate::domain::{AckRecord, EnclaveId, OrgId, SessionId, SessionRecord};
+use crate::domain::{AckRecord, OrgId, SessionRecord};
 
 /// A session of which nothing was heard for so long is over, whatever became of the process that had it.
 pub const SESSION_TTL: Duration = Duration::from_secs(3 * HEARTBEAT_SECONDS);
@@ -56,22 +56,6 @@ impl Store {
             replica = batch.len() * 4 + 1
         );
         bind_sessions(&sql, batch, now).bind(self.replica().as_str()).execute(write.connection()).await?;
-        write.commit().await
-    }
-
-    /// Notes that a broker has gone.
-    pub async fn end_session(&self, enclave: &EnclaveId, session: &SessionId, now: Timestamp) -> Result<()> {
-        let mut write = self.write().await?;
-        sqlx::query("UPDATE enclaves SET seen_at = $2 WHERE id = $1")
-            .bind(enclave.as_str())
-            .bind(micros(now))
-            .execute(write.connection())
-            .await?;
-        sqlx::query("DELETE FROM sessions WHERE enclave_id = $1 AND id = $2")
-            .bind(enclave.as_str())
-            .bind(session.as_str())
-            .execute(write.connection())
-            .await?;
         write.commit().await
     }
 

@@ -12,6 +12,10 @@ use crate::domain::{AgentRecord, EnclaveId, OrgId, SessionId};
 /// A process that says nothing for so long is dead.
 const DEAD: Duration = Duration::from_secs(5);
 
+/// A page of an enclave's agents.
+pub(super) const AGENTS: &str = "SELECT id, enclave_id, name, unix_user, gid, unit, cgroup, state, reason \
+    FROM agents WHERE enclave_id = $1 AND name > $2 ORDER BY name LIMIT $3";
+
 /// Rows of one statement.
 const BATCH: usize = 1000;
 
@@ -66,15 +70,12 @@ impl Store {
         after: Option<&AgentName>,
         limit: u32,
     ) -> Result<Vec<AgentRecord>> {
-        let rows = sqlx::query(
-            "SELECT id, enclave_id, name, unix_user, gid, unit, cgroup, state, reason FROM agents \
-             WHERE enclave_id = $1 AND name > $2 ORDER BY name LIMIT $3",
-        )
-        .bind(enclave.as_str())
-        .bind(after.map_or("", AgentName::as_str))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.reader)
-        .await?;
+        let rows = sqlx::query(AGENTS)
+            .bind(enclave.as_str())
+            .bind(after.map_or("", AgentName::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.reader)
+            .await?;
         rows.iter().map(agents::record).collect()
     }
 

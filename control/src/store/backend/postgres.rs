@@ -16,24 +16,20 @@ pub(super) struct Postgres {
 const SETUP: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '5s'; \
                      SET statement_timeout = '60s'; SET synchronous_commit = on";
 
-/// Snapshots stand still while a broker does not take what was read. They lock nothing.
-const SNAPSHOT_SETUP: &str = "SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '60s'";
-
 impl Postgres {
     const CONNECTIONS: u32 = 16;
-    const SNAPSHOTS: u32 = 8;
 
     pub(super) fn new(url: &str) -> Self {
         Self { url: url.to_owned() }
     }
 
-    async fn pool(&self, connections: u32, setup: &'static str) -> Result<AnyPool, sqlx::Error> {
+    async fn pool(&self) -> Result<AnyPool, sqlx::Error> {
         AnyPoolOptions::new()
-            .max_connections(connections)
+            .max_connections(Self::CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| {
+            .after_connect(|connection, _| {
                 Box::pin(async move {
-                    connection.execute(setup).await?;
+                    connection.execute(SETUP).await?;
                     Ok(())
                 })
             })
@@ -45,18 +41,13 @@ impl Postgres {
 impl Backend for Postgres {
     fn connect(&self) -> Connecting<'_> {
         Box::pin(async {
-            let pool = self.pool(Self::CONNECTIONS, SETUP).await?;
-            let snapshots = self.pool(Self::SNAPSHOTS, SNAPSHOT_SETUP).await?;
-            Ok(Pools { writer: pool.clone(), reader: pool, snapshots })
+            let pool = self.pool().await?;
+            Ok(Pools { writer: pool.clone(), reader: pool })
         })
     }
 
     fn begin_write(&self) -> &'static str {
         "BEGIN"
-    }
-
-    fn begin_snapshot(&self) -> &'static str {
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     }
 
     fn migration_lock(&self) -> Option<&'static str> {

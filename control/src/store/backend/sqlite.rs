@@ -23,7 +23,6 @@ const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAG
 
 impl Sqlite {
     const READERS: u32 = 4;
-    const SNAPSHOTS: u32 = 8;
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     const FOR_OTHERS: u32 = 0o077;
 
@@ -83,17 +82,12 @@ impl Backend for Sqlite {
             self.prepare()?;
             let writer = self.pool(1).await?;
             let reader = self.pool(Self::READERS).await?;
-            let snapshots = self.pool(Self::SNAPSHOTS).await?;
-            Ok(Pools { writer, reader, snapshots })
+            Ok(Pools { writer, reader })
         })
     }
 
     fn begin_write(&self) -> &'static str {
         "BEGIN IMMEDIATE"
-    }
-
-    fn begin_snapshot(&self) -> &'static str {
-        "BEGIN DEFERRED"
     }
 
     fn migration_lock(&self) -> Option<&'static str> {

@@ -1,11 +1,11 @@
-//! How far changes have come, sessions, and snapshots.
+//! How far changes have come, and sessions.
 
 use std::time::Duration;
 
 use dvx_proto::enclave::Degraded;
 use jiff::SignedDuration;
 
-use super::ground::{Ground, create, plain};
+use super::ground::{Ground, plain};
 use crate::clock;
 use crate::crypto::HashedToken;
 use crate::domain::{AckRecord, Cause, EnclaveIdentity, PageRequest, Revision, SessionId, SessionRecord};
@@ -18,7 +18,6 @@ on_both_engines!(
     a_broker_that_is_gone_may_serve_for_as_long_as_it_said,
     a_revision_concerns_the_enclave_of_its_agent_or_all,
     many_acks_are_one_statement,
-    a_snapshot_is_of_one_revision_and_comes_in_pages,
 );
 
 async fn identity(ground: &Ground, store: &Store, cause: &Cause, name: &str) -> EnclaveIdentity {
@@ -68,7 +67,7 @@ async fn the_session_that_has_confirmed_least_decides(ground: Ground) {
     assert_eq!(missing(&store, &cause, 5, 0).await, ["two"]);
     let listed = store.enclave(org, &lab.name, cause.time).await.unwrap();
     assert_eq!((listed.connected, listed.revision, listed.degraded.len()), (true, Some(4), 1));
-    store.end_session(&lab.id, &old.session, cause.time).await.unwrap();
+    store.end_sessions(&[(lab.id.clone(), old.session)], cause.time).await.unwrap();
     assert!(missing(&store, &cause, 5, 0).await.is_empty());
     assert_eq!(missing(&store, &cause, 6, 0).await, ["two"], "of a later revision it has said nothing");
 }
@@ -98,7 +97,7 @@ async fn a_broker_that_is_gone_may_serve_for_as_long_as_it_said(ground: Ground) 
     let broker = session(&lab, "s");
     store.touch_sessions(std::slice::from_ref(&broker), cause.time).await.unwrap();
     store.record_acks(&cause.actor.org, &[ack(&broker, 4, &cause)]).await.unwrap();
-    store.end_session(&lab.id, &broker.session, cause.time).await.unwrap();
+    store.end_sessions(&[(lab.id.clone(), broker.session)], cause.time).await.unwrap();
     assert_eq!(missing(&store, &cause, 5, 59).await, ["two"]);
     assert!(missing(&store, &cause, 5, 61).await.is_empty());
 }
@@ -133,51 +132,4 @@ async fn many_acks_are_one_statement(ground: Ground) {
     println!("60 acks: {:?}", begin.elapsed());
     let page = store.enclaves(&cause.actor.org, &PageRequest::first(100), cause.time).await.unwrap();
     assert_eq!(page.items.iter().filter(|enclave| enclave.revision == Some(4)).count(), 60);
-}
-
-async fn a_snapshot_is_of_one_revision_and_comes_in_pages(ground: Ground) {
-    let (store, cause) = ground.furnished().await;
-    let lab = identity(&ground, &store, &cause, "two").await;
-    for name in ["c", "d", "e"] {
-        let agent = ground.agent(&store, &cause, name, "two").await;
-        for secret in ["X", "Y"] {
-            store.set_secret(&cause, Some(&agent), plain(secret, name)).await.unwrap();
-        }
-    }
-    store.set_secret(&cause, None, plain("ALL", "all")).await.unwrap();
-    let before = store.isolate_agent(&cause, &"d".parse().unwrap(), "x").await.unwrap().revision;
-    let mut snapshot = store.snapshot(&lab).await.unwrap();
-    assert_eq!(snapshot.revision(), before);
-    store.delete_agent(&cause, &"c".parse().unwrap()).await.unwrap();
-    store.create_agent(&cause, &create("f", "two"), None).await.unwrap();
-    let mut names = Vec::new();
-    loop {
-        let after = names.last().cloned();
-        let page = snapshot.agents(after.as_ref(), 2).await.unwrap();
-        if page.is_empty() {
-            break;
-        }
-        names.extend(page.into_iter().map(|agent| agent.document.agent));
-    }
-    assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["c", "d", "e"]);
-    let mut values = Vec::new();
-    let mut after = None;
-    loop {
-        let last = after.as_ref().map(|(agent, name)| (agent, name));
-        let page = snapshot.agent_secrets(last, 3).await.unwrap();
-        let Some(end) = page.last() else { break };
-        let (_, agent) = end.place.agent.clone().unwrap();
-        after = Some((agent, end.place.name.clone()));
-        for secret in &page {
-            let value = store.open_secret(secret, cause.time).await.unwrap().unwrap();
-            values.push(format!(
-                "{} {}",
-                secret.place.name,
-                std::str::from_utf8(value.expose_secret()).unwrap()
-            ));
-        }
-    }
-    assert_eq!(values, ["X c", "Y c", "X e", "Y e"], "none of an agent that is isolated");
-    assert_eq!(snapshot.org_secrets(None, 9).await.unwrap().len(), 1);
-    snapshot.end().await.unwrap();
 }

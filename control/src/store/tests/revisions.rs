@@ -111,7 +111,7 @@ async fn whoever_is_too_far_behind_is_told_so(ground: Ground) {
     super::ground::execute(&store, "UPDATE changes SET revision = revision + 9999").await;
     let retention = Retention { audit: std::time::Duration::from_secs(3600) };
     let pruned = store.prune(retention, cause.time).await.unwrap();
-    assert_eq!((pruned.changes, store.oldest_kept(org).await.unwrap()), (0, Revision(3)));
+    assert_eq!(pruned.changes, 0);
     assert_eq!(store.changes_since(org, Revision(2), 10).await.unwrap(), Changes::Unknown);
     assert!(
         matches!(store.changes_since(org, Revision(9999), 10).await.unwrap(), Changes::Since(c) if c.len() == 4)
