@@ -23,8 +23,26 @@ pub(super) struct World {
     pub(super) ground: Ground,
     pub(super) gitlab: GitLab,
     pub(super) store: Store,
-    pub(super) offset: Arc<AtomicI64>,
+    clock: Arc<Clock>,
     cause: Cause,
+}
+
+/// The test's.
+#[derive(Default)]
+struct Clock {
+    /// Seconds that have passed besides.
+    offset: AtomicI64,
+    /// Where it stands still, in microseconds; 0 where it does not.
+    still: AtomicI64,
+}
+
+impl Clock {
+    fn now(&self) -> Timestamp {
+        match self.still.load(Ordering::Relaxed) {
+            0 => clock::wall() + SignedDuration::from_secs(self.offset.load(Ordering::Relaxed)),
+            still => Timestamp::from_microsecond(still).unwrap(),
+        }
+    }
 }
 
 pub(super) const AGENT: &str = "a";
@@ -59,20 +77,29 @@ impl World {
         for name in ["a", "b"] {
             ground.agent(&store, &cause, name, "lab").await;
         }
-        Self { ground, gitlab, store, offset: Arc::new(AtomicI64::new(0)), cause }
+        Self { ground, gitlab, store, clock: Arc::default(), cause }
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        now(&self.offset)
+        self.clock.now()
     }
 
     pub(super) fn cause(&self) -> Cause {
         Cause { time: self.now(), ..self.cause.clone() }
     }
 
+    /// What happens until [`go_on`](Self::go_on) happens at once, however slow the machine is.
+    pub(super) fn stand_still(&self) {
+        self.clock.still.store(self.now().as_microsecond(), Ordering::Relaxed);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.clock.still.store(0, Ordering::Relaxed);
+    }
+
     /// Lets time pass, here and there.
     pub(super) fn pass(&self, seconds: i64) {
-        let offset = self.offset.fetch_add(seconds, Ordering::Relaxed) + seconds;
+        let offset = self.clock.offset.fetch_add(seconds, Ordering::Relaxed) + seconds;
         self.gitlab.shift_time(offset);
     }
 
@@ -83,8 +110,8 @@ impl World {
     pub(super) fn service_with(&self, store: Store, points: FailPoints) -> Integrations {
         let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
         let transport = Transport::new(guard, None).unwrap().with_limit(Duration::from_secs(5));
-        let offset = self.offset.clone();
-        Integrations::with_points(store, transport, Arc::new(move || now(&offset)), points)
+        let clock = self.clock.clone();
+        Integrations::with_points(store, transport, Arc::new(move || clock.now()), points)
     }
 
     pub(super) fn request(&self, mode: Mode, rotate_every: Option<Duration>) -> ProviderRequest {
@@ -148,6 +175,16 @@ impl World {
         panic!("it does not come to rest: {:?}", self.gitlab.requests().last());
     }
 
+    /// Waits for the operation that a service is at, without any time passing.
+    pub(super) async fn until_replaced(&self, value: &str) {
+        let replaced = async {
+            while self.value(AGENT).await.as_deref() == Some(value) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), replaced).await.expect("another token");
+    }
+
     pub(super) async fn number(&self, sql: &str) -> i64 {
         ground::number(&self.store, sql).await
     }
@@ -200,8 +237,4 @@ impl World {
         };
         requests.iter().filter(fits).count()
     }
-}
-
-fn now(offset: &AtomicI64) -> Timestamp {
-    clock::wall() + SignedDuration::from_secs(offset.load(Ordering::Relaxed))
 }
