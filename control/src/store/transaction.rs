@@ -16,7 +16,11 @@ pub(super) struct Write<'s> {
 
 impl Store {
     pub(super) async fn write(&self) -> Result<Write<'_>> {
-        let transaction = self.0.writer.begin_with(self.0.backend.begin_write()).await?;
+        // In a task of its own, which goes on when nobody waits any more: sqlx does not know of a transaction whose
+        // beginning it has not seen the end of, and would give its connection to others with it.
+        let (pool, statement) = (self.0.writer.clone(), self.0.backend.begin_write());
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+        let transaction = begun.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(Write { transaction, store: self, announcements: Vec::new() })
     }
 }

@@ -1,13 +1,17 @@
 //! Revisions are gapless, in the order of commits, and each has its change and its event.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use super::ground::{Ground, create, events, number, plain};
 use crate::domain::{ChangedObject, Changes, Revision};
-use crate::store::Retention;
+use crate::store::{Retention, Store};
 
 on_both_engines!(
     changes_say_what_they_are_about,
     revisions_of_concurrent_writers_become_visible_without_gaps,
     a_change_that_is_given_up_leaves_nothing,
+    a_transaction_that_is_given_up_while_it_begins_stays_open_nowhere,
     whoever_is_too_far_behind_is_told_so,
 );
 
@@ -103,13 +107,48 @@ async fn a_change_that_is_given_up_leaves_nothing(ground: Ground) {
     ground.agent(&store, &cause, "after", "lab").await;
 }
 
+/// Whoever asks may hang up at any moment, and then what was begun is dropped.
+async fn a_transaction_that_is_given_up_while_it_begins_stays_open_nowhere(ground: Ground) {
+    let (store, cause) = ground.furnished().await;
+    // Given up at each place where it waits.
+    for place in 0..10 {
+        let mut left = place;
+        let mut begun = Box::pin(store.write());
+        std::future::poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            begun.as_mut().poll(context).map(drop)
+        })
+        .await;
+        drop(begun);
+        if ground.url.starts_with("postgres") {
+            // PostgreSQL ends them itself after ten seconds.
+            let closed = tokio::time::timeout(Duration::from_secs(5), no_transaction_is_open(&store)).await;
+            closed.unwrap_or_else(|_| panic!("given up at {place}, it stays open"));
+        }
+    }
+    ground.agent(&store, &cause, "after", "lab").await;
+}
+
+async fn no_transaction_is_open(store: &Store) {
+    let open = "SELECT COUNT(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    // Another connection is asked each time.
+    let mut quiet = 0;
+    while quiet < 20 {
+        quiet = if number(store, open).await == 0 { quiet + 1 } else { 0 };
+    }
+}
+
 async fn whoever_is_too_far_behind_is_told_so(ground: Ground) {
     let (store, cause) = ground.furnished().await;
     let org = &cause.actor.org;
     // As after ten thousand changes.
     super::ground::execute(&store, "UPDATE organisations SET revision = 10003").await;
     super::ground::execute(&store, "UPDATE changes SET revision = revision + 9999").await;
-    let retention = Retention { audit: std::time::Duration::from_secs(3600) };
+    let retention = Retention { audit: Duration::from_secs(3600) };
     let pruned = store.prune(retention, cause.time).await.unwrap();
     assert_eq!(pruned.changes, 0);
     assert_eq!(store.changes_since(org, Revision(2), 10).await.unwrap(), Changes::Unknown);
