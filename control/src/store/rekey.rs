@@ -5,8 +5,7 @@
 //! 2. When all that live have it, the keys of what is stored are encrypted anew, in batches.
 //! 3. When nothing is under the old one any more, the new one becomes `current`; of the old one only the name
 //!    stays, for the error message.
-//! 4. What was encrypted under the old one is removed from the database's files too, where deleted rows leave it; on
-//!    PostgreSQL only the new KEK itself, since that takes a lock on a table.
+//! 4. What was encrypted under the old one is removed from the database's files too, where deleted rows leave it.
 //!
 //! Whatever is interrupted is taken up by the same command.
 

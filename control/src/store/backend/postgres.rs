@@ -61,10 +61,16 @@ impl Backend for Postgres {
     }
 
     fn scrub(&self) -> &'static [&'static str] {
-        // The one table whose old rows can open anything else: it had the new KEK under the old one. Only this
-        // writes a table anew; VACUUM alone leaves the bytes of old rows where they are. Others are in constant
-        // use, and must not be locked for as long as that takes.
-        &["VACUUM FULL keks"]
+        // Only this writes tables anew; VACUUM alone leaves the bytes of old rows where they are. Each is locked for
+        // as long as that takes, which is why it is for rekeys alone.
+        &[
+            "VACUUM FULL keks",
+            "VACUUM FULL organisations",
+            "VACUUM FULL secrets",
+            "VACUUM FULL idempotency",
+            "VACUUM FULL credential_providers",
+            "VACUUM FULL minted",
+        ]
     }
 
     fn listen_url(&self) -> Option<&str> {
