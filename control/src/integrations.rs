@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod fail_points;
 mod github;
+mod making;
 mod names;
 mod pat;
 mod provider_checks;
@@ -23,11 +24,12 @@ mod steps;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dvx_gitlab::{GitLab, Transport};
 use dvx_proto::{ProviderName, RemoteUrl};
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
 use crate::domain::Changed;
 use crate::store::Store;
@@ -60,6 +62,9 @@ struct Inner {
     probes: Probes,
     /// There is something to do.
     wake: Notify,
+    /// Shared by whoever is at a step: the process ends between steps if it can.
+    work: RwLock<()>,
+    stopping: AtomicBool,
 }
 
 impl Integrations {
@@ -70,7 +75,8 @@ impl Integrations {
 
     fn with_points(store: Store, transport: Transport, clock: Clock, points: FailPoints) -> Self {
         let (probes, wake) = (Probes::default(), Notify::new());
-        Self(Arc::new(Inner { store, transport, clock, points, probes, wake }))
+        let (work, stopping) = (RwLock::default(), AtomicBool::new(false));
+        Self(Arc::new(Inner { store, transport, clock, points, probes, wake, work, stopping }))
     }
 
     /// Where everything is kept.

@@ -117,6 +117,7 @@ async fn serve(
             () = integrations_app.stopped() => {}
             () = integrations_app.integrations.run() => {}
         }
+        integrations_app.integrations.stop().await;
         ("the integrations", Ok(()))
     });
     let service = Service::new(app.clone(), api::enclave::routes(app.clone()));

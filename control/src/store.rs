@@ -26,6 +26,7 @@ mod migrate;
 mod minted;
 mod operations;
 mod operators;
+mod others;
 mod overview;
 mod providers;
 mod prune;
@@ -59,6 +60,7 @@ use crate::domain::ReplicaId;
 use backend::Backend;
 use heads::HeadKeys;
 use keys::Keyring;
+use others::Others;
 use secrets::Reported;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -76,6 +78,7 @@ struct Inner {
     head_keys: HeadKeys,
     announcements: broadcast::Sender<Announcement>,
     replica: ReplicaId,
+    others: Others,
     reported: Reported,
 }
 
@@ -103,6 +106,7 @@ impl Store {
             head_keys: HeadKeys::default(),
             announcements: broadcast::channel(announce::CAPACITY).0,
             replica: ReplicaId::generate(now),
+            others: Others::default(),
             reported: Reported::default(),
         })))
     }

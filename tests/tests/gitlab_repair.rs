@@ -1,9 +1,10 @@
 //! A token that died behind our back: found out once, however many ask, and replaced where we made it.
 
 use std::thread;
+use std::time::Duration;
 
 use dvx_proto::Fingerprint;
-use dvx_tests::{Lab, Mode, Request, eventually, eventually_some};
+use dvx_tests::{ControlPlane, Lab, Mode, Postgres, Request, World, eventually, eventually_some, within};
 use serde_json::{Value, json};
 
 /// How often something was asked with a token.
@@ -142,4 +143,38 @@ fn a_gitlab_that_is_down_decides_nothing() {
     lab.gitlab.come_back();
     assert_eq!(lab.integrations("alpha")[0]["status"], "active");
     assert_eq!(lab.served("alpha"), Some(token));
+}
+
+/// The control plane ends in the middle of a repair, and another process comes.
+fn repaired_after_a_crash(mut lab: Lab) {
+    let provider = lab.provider("main", Mode::ServiceAccount, &[]);
+    lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();
+    let token = lab.served("alpha").unwrap();
+    lab.control.stop();
+    lab.control.set_environment(&[("DVX_TEST_FAIL_POINT", "token:after")]);
+    lab.control.start_all();
+    lab.gitlab.revoke(&token);
+    let caller = lab.world.caller("alpha");
+    eventually("the control plane has ended", || {
+        caller.send(&Request::post(REPORT).json(&report(&token)));
+        lab.control.replica().daemon().ended().is_some()
+    });
+    assert_eq!(lab.served("alpha").as_ref(), Some(&token));
+    lab.control.set_environment(&[]);
+    lab.control.start_all();
+    // The lease itself would last for half a minute.
+    let new = within(Duration::from_secs(15), || lab.served("alpha").filter(|new| *new != token));
+    assert!(lab.works(&new.expect("another token")));
+    lab.settle(&["alpha"]);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_repair_leaves_no_agent_with_a_dead_token() {
+    repaired_after_a_crash(Lab::start());
+}
+
+#[test]
+fn nor_does_a_crash_of_one_among_replicas() {
+    let Some(postgres) = Postgres::start("nor_does_a_crash_of_one_among_replicas") else { return };
+    repaired_after_a_crash(Lab::with(ControlPlane::builder().postgres(postgres), World::single()));
 }

@@ -170,6 +170,13 @@ pub struct Operation {
     pub created_at: Timestamp,
 }
 
+impl Operation {
+    /// Whether it is under way.
+    pub fn is_running(&self) -> bool {
+        self.state == OperationState::Running
+    }
+}
+
 /// What whoever asked for an operation is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationStatus {

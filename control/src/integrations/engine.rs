@@ -27,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 impl Integrations {
     /// Carries an operation on, if it is due and nobody else does. Fails with why it was given up.
     pub(super) async fn carry_on(&self, id: &OperationId) -> Result<()> {
+        if self.is_stopping() {
+            return Ok(());
+        }
         match self.0.store.take_operation(id, self.now()).await? {
             Some((operation, lease)) => self.drive(operation, lease).await,
             None => Ok(()),
@@ -34,6 +37,7 @@ impl Integrations {
     }
 
     pub(super) async fn drive(&self, operation: Operation, lease: LeaseId) -> Result<()> {
+        let _at_work = self.0.work.read().await;
         let (id, held) = (operation.id.clone(), lease.clone());
         let mut turn = Turn { operation, lease };
         tokio::select! {
@@ -54,6 +58,10 @@ impl Integrations {
 
     async fn steps(&self, turn: &mut Turn) -> Result<()> {
         loop {
+            // Whoever comes after goes on.
+            if self.is_stopping() {
+                return Err(IntegrationError::Lost);
+            }
             match self.step(turn).await {
                 Ok(Next::Step(_)) => turn.operation.attempts = 0,
                 Ok(Next::Done) => return Ok(()),

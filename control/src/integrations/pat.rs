@@ -29,6 +29,7 @@ impl Integrations {
     ) -> Result<Linked> {
         let name: SecretName =
             format!("{provider}:token").parse().map_err(|_| IntegrationError::UnknownProvider)?;
+        self.rest(&cause.actor.org, self.store().under_way(&cause.actor.org, agent, provider).await?).await?;
         // Nobody's token is sent anywhere for an agent that cannot have it.
         let before = self.store().integration(&cause.actor.org, agent, provider).await?;
         if before.is_some_and(|before| before.origin != Origin::Manual) {

@@ -74,6 +74,8 @@ impl Integrations {
         let provider = self.found(&cause.actor.org, id).await?;
         let gitlab = self.gitlab(&provider.instance_url);
         let (_, token) = provider_checks::check(&gitlab, token, &GroupRef::from(provider.group)).await?;
+        // It is not to say anything about the new token.
+        self.rest(&provider.org, self.0.store.provider_under_way(&provider.id).await?).await?;
         let next = self.next_rotation(provider.rotate_every, &token);
         self.0.store.replace_provider_token(cause, &provider, &token, next, None).await?;
         self.0.wake.notify_one();
@@ -83,6 +85,7 @@ impl Integrations {
     /// Deletes a credential provider, by its id or name. Its token stays as it is at the provider.
     pub async fn provider_delete(&self, cause: &Cause, id: &str) -> Result<()> {
         let provider = self.found(&cause.actor.org, id).await?;
+        self.rest(&provider.org, self.0.store.provider_under_way(&provider.id).await?).await?;
         self.0.store.delete_provider(cause, &provider).await.map_err(|error| match error {
             StoreError::Conflict(Conflict::ProviderUsed(agents)) => IntegrationError::InUse(agents),
             StoreError::Conflict(Conflict::ProviderOwes(count)) => IntegrationError::Debts(count),

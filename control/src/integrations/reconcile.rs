@@ -1,6 +1,7 @@
 //! What is done without anybody asking: carrying on what stopped, removing what is to go, replacing what ends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +15,8 @@ use crate::store::{StoreError, Wanted, Wish};
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
+/// What a step may take when the process is told to end.
+const LAST_STEP: Duration = Duration::from_secs(8);
 /// So many operations are carried on at once by one process.
 const AT_ONCE: usize = 8;
 /// A rotation that failed is begun again after this.
@@ -47,6 +50,21 @@ impl Integrations {
                 () = self.0.wake.notified() => {}
             }
         }
+    }
+
+    /// Ends between two steps if it can, and leaves the rest to whoever comes after: at once, not when leases end.
+    pub async fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+        if tokio::time::timeout(LAST_STEP, self.0.work.write()).await.is_err() {
+            tracing::warn!("a call to a provider takes too long and is cut off");
+        }
+        if let Err(error) = self.0.store.release_leases().await {
+            tracing::warn!(error = causes(&error), "leases are not given back");
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
     }
 
     async fn take_up(&self, permits: &Arc<Semaphore>) -> Result<()> {

@@ -56,6 +56,7 @@ impl Integrations {
         for (minted, lease) in taken {
             let service = self.clone();
             tasks.spawn(async move {
+                let _at_work = service.0.work.read().await;
                 tokio::select! {
                     ended = service.remove(&minted, &lease) => ended,
                     () = service.hold(Leased::Minted, minted.id.as_str(), &lease) => Ok(()),

@@ -9,8 +9,8 @@ use dvx_proto::{AgentName, Fingerprint, ProviderName};
 use super::{IntegrationError, Integrations, Result};
 use crate::clock;
 use crate::domain::{
-    Cause, EnclaveIdentity, Mode, Notes, Operation, OperationId, OperationState, OperationStatus, OrgId,
-    Origin, Revision, SecretId, UnlinkOutcome,
+    Cause, EnclaveIdentity, Mode, Notes, Operation, OperationId, OperationKind, OperationState,
+    OperationStatus, OrgId, Origin, Revision, SecretId, UnlinkOutcome,
 };
 use crate::store::{Conflict, StoreError, Wanted, Wish};
 
@@ -48,22 +48,63 @@ impl Integrations {
             access_level: access_level.map(AccessLevel::number),
             ..Notes::default()
         };
-        let maker = &provider.id;
-        let wanted = Wanted { agent, provider: &provider.provider, maker, notes, delay: Duration::ZERO };
-        let begun = self.0.store.begin(cause, Wish::Link, wanted).await;
-        let id = match begun {
-            // Asked for again, after whoever asked first did not wait.
-            Err(StoreError::Conflict(Conflict::UnderWay(id))) => {
-                let running = self.0.store.operation(org, &id).await?;
-                let same = running.is_some_and(|running| running.credential_provider == provider.id);
-                if !same {
-                    return Err(IntegrationError::Busy(id));
-                }
-                id
-            }
-            begun => begun.map_err(plain)?,
+        // Asked for again, after whoever asked first did not wait.
+        let same = |running: &Operation| {
+            running.kind == OperationKind::Link
+                && running.credential_provider == provider.id
+                && (running.notes.project, running.notes.access_level) == (notes.project, notes.access_level)
+                && running.notes.cause.is_none()
         };
+        let (notes, delay) = (notes.clone(), Duration::ZERO);
+        let wanted = Wanted { agent, provider: &provider.provider, maker: &provider.id, notes, delay };
+        let id = self.begun(cause, Wish::Link, wanted, same).await?;
         self.awaited(org, id).await
+    }
+
+    /// Begins what is wanted, after what is under way about the same agent has come to its end, be it in another
+    /// process or left behind by one. What is the same as what is wanted is not begun again.
+    async fn begun(
+        &self,
+        cause: &Cause,
+        wish: Wish,
+        wanted: Wanted<'_>,
+        same: impl Fn(&Operation) -> bool,
+    ) -> Result<OperationId> {
+        loop {
+            match self.0.store.begin(cause, wish, wanted.clone()).await {
+                Err(StoreError::Conflict(Conflict::UnderWay(id))) => {
+                    let running = self.0.store.operation(&cause.actor.org, &id).await?;
+                    if running.is_some_and(|running| running.is_running() && same(&running)) {
+                        return Ok(id);
+                    }
+                    if !self.at_its_end(&cause.actor.org, &id).await? {
+                        return Err(IntegrationError::Busy(id));
+                    }
+                }
+                begun => return begun.map_err(plain),
+            }
+        }
+    }
+
+    /// Waits for the end of what is under way, if anything is; not for ever.
+    pub(super) async fn rest(&self, org: &OrgId, under_way: Option<OperationId>) -> Result<()> {
+        match under_way {
+            Some(id) => self.at_its_end(org, &id).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Carries an operation on, or waits for whoever does; whether it has come to its end.
+    async fn at_its_end(&self, org: &OrgId, id: &OperationId) -> Result<bool> {
+        let begin = clock::monotonic();
+        drop(self.spawn(id.clone()));
+        while begin.elapsed() < PATIENCE && !self.is_stopping() {
+            if !self.0.store.operation(org, id).await?.is_some_and(|operation| operation.is_running()) {
+                return Ok(true);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
     }
 
     /// Takes an agent's identity away: here at once, then at the provider as far as it answers.
@@ -109,14 +150,20 @@ impl Integrations {
         provider: &ProviderName,
     ) -> Result<OperationStatus> {
         let org = &cause.actor.org;
-        let found = self.0.store.integration(org, agent, provider).await?;
+        let mut found = self.0.store.integration(org, agent, provider).await?;
+        if found.is_none() {
+            // It may be about to be linked.
+            self.rest(org, self.0.store.under_way(org, agent, provider).await?).await?;
+            found = self.0.store.integration(org, agent, provider).await?;
+        }
         let found = found.ok_or(IntegrationError::NotLinked)?;
         let maker = found.identity.credential_provider.filter(|_| found.origin == Origin::Minted);
         let maker = maker.ok_or(IntegrationError::NotMinted)?;
+        let same = |running: &Operation| running.kind == OperationKind::Rotate;
         let (maker, notes) = (&maker, Notes::default());
         let wanted = Wanted { agent, provider, maker, notes, delay: Duration::ZERO };
-        let begun = self.0.store.begin(cause, Wish::Rotate, wanted).await;
-        self.awaited(org, begun.map_err(plain)?).await
+        let id = self.begun(cause, Wish::Rotate, wanted, same).await?;
+        self.awaited(org, id).await
     }
 
     /// How an operation stands.
@@ -156,7 +203,8 @@ impl Integrations {
         self.to_its_end(id.clone()).await?;
         loop {
             let status = self.operation(org, &id).await?;
-            if status.state != OperationState::Running || begin.elapsed() >= PATIENCE {
+            let is_over = status.state != OperationState::Running || self.is_stopping();
+            if is_over || begin.elapsed() >= PATIENCE {
                 return Ok(status);
             }
             tokio::time::sleep(POLL).await;

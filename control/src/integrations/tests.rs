@@ -1,6 +1,7 @@
 //! Against a simulator of GitLab.
 
 mod crashes;
+mod left_behind;
 mod life;
 mod repair;
 mod world;

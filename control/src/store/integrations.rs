@@ -46,8 +46,9 @@ impl Store {
         Ok(changed)
     }
 
-    /// Takes a token away that was linked or set by hand; none where there is none of these.
-    pub async fn unlink_pat(
+    /// Takes a token away that was linked or set by hand, and ends what runs to replace it; none where there is none
+    /// of these.
+    pub(crate) async fn unlink_pat(
         &self,
         cause: &Cause,
         agent: &AgentName,
@@ -61,6 +62,7 @@ impl Store {
         if found.origin == Origin::Minted {
             return Ok(None);
         }
+        write.abandon(&owner.id, provider, Duration::ZERO, cause).await?;
         let name = token_name(provider)?;
         let revision = write.delete(cause, Some(owner), &name, "integration.unlink").await?;
         write.commit().await?;
@@ -258,12 +260,8 @@ impl Write<'_> {
 
     /// Nothing may come in between an operation's steps.
     pub(super) async fn refuse_running(&mut self, owner: &Owner, provider: &ProviderName) -> Result<()> {
-        let row = sqlx::query("SELECT id FROM operations WHERE active = $1")
-            .bind(active(&owner.id, provider))
-            .fetch_optional(self.connection())
-            .await?;
-        match row {
-            Some(row) => Err(Conflict::UnderWay(row.text("id")?.into()).into()),
+        match self.running(&active(&owner.id, provider)).await? {
+            Some(running) => Err(Conflict::UnderWay(running).into()),
             None => Ok(()),
         }
     }

@@ -1,5 +1,8 @@
 //! Work on one row that one at a time does, whoever it is: a lease has a name of its own, so not even the same
 //! process takes it twice. Whoever lost one can record nothing any more.
+//!
+//! The name begins with that of the replica, and a lease ends with its replica. Names of version 0002 of the schema
+//! do not, so among several replicas those leases end by their date alone.
 
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use super::transaction::Write;
 use super::{Result, Store};
 use crate::domain::{LeaseId, OperationId};
 
-/// After this without renewal somebody else may go on.
+/// After this without renewal somebody else may go on, also while the replica lives.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
 /// A lease or a date further ahead was made by a clock that has been put back since.
 const NONSENSE: Duration = Duration::from_secs(2 * 3600);
@@ -20,14 +23,19 @@ pub(super) fn ahead(now: Timestamp, time: Duration) -> i64 {
     micros(now).saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// That a row is due, given the column with its date, and free. Needs `now` as `$1`, and the bounds of
-/// [`bounds`] as `$2` and `$3`.
-pub(super) fn due(date: &str) -> String {
-    format!("({date} <= $1 OR {date} > $2) AND (held_until IS NULL OR held_until < $1 OR held_until > $3)")
+/// The replica that a lease names.
+const REPLICA: &str = "substr(holder, 1, 36)";
+
+/// That a row is due, given the column with its date, and free. Needs `now` as `$1`, the bounds of [`bounds`] as
+/// `$2` and `$3`, and what [`Store::dead`] needs as `$4`.
+fn due(date: &str, dead: &str) -> String {
+    format!(
+        "({date} <= $1 OR {date} > $2) AND (held_until IS NULL OR held_until < $1 OR held_until > $3 OR {dead})"
+    )
 }
 
 /// What lies further ahead than anything can: a date, and the end of a lease.
-pub(super) fn bounds(now: Timestamp) -> (i64, i64) {
+fn bounds(now: Timestamp) -> (i64, i64) {
     (ahead(now, NONSENSE), ahead(now, LEASE * 2))
 }
 
@@ -42,11 +50,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<(String, LeaseId)>> {
         let (date_bound, lease_bound) = bounds(now);
-        let due = due(date);
+        let (mut dead, replicas) = self.dead(REPLICA, 4);
+        if !self.is_alone() {
+            dead = format!("(holder LIKE '%/%' AND {dead})");
+        }
+        let due = due(date, &dead);
         let select =
             format!("SELECT id FROM {table} WHERE {condition} AND {due} ORDER BY {date} LIMIT {limit}");
-        let bind =
-            |sql: String| sqlx::query(assembled(sql)).bind(micros(now)).bind(date_bound).bind(lease_bound);
+        let bind = |sql: String| {
+            let query = sqlx::query(assembled(sql)).bind(micros(now)).bind(date_bound).bind(lease_bound);
+            query.bind(replicas.clone())
+        };
         let rows = bind(select).fetch_all(&self.0.reader).await?;
         let mut taken = Vec::with_capacity(rows.len());
         if rows.is_empty() {
@@ -54,9 +68,9 @@ impl Store {
         }
         let mut write = self.write().await?;
         for row in rows {
-            let (id, lease) = (row.text("id")?, LeaseId::generate(now));
+            let (id, lease) = (row.text("id")?, self.new_lease(now));
             let update = format!(
-                "UPDATE {table} SET holder = $4, held_until = $5 WHERE id = $6 AND {condition} AND {due}"
+                "UPDATE {table} SET holder = $5, held_until = $6 WHERE id = $7 AND {condition} AND {due}"
             );
             let done = bind(update)
                 .bind(lease.as_str().to_owned())
@@ -70,6 +84,23 @@ impl Store {
         }
         write.commit().await?;
         Ok(taken)
+    }
+
+    fn new_lease(&self, now: Timestamp) -> LeaseId {
+        format!("{}/{}", self.replica(), LeaseId::generate(now)).into()
+    }
+
+    /// Gives all leases of this process back, so that others go on at once.
+    pub(crate) async fn release_leases(&self) -> Result<()> {
+        let mut write = self.write().await?;
+        for sql in [
+            "UPDATE operations SET holder = NULL, held_until = NULL WHERE holder LIKE $1 || '/%'",
+            "UPDATE minted SET holder = NULL, held_until = NULL WHERE holder LIKE $1 || '/%'",
+            "DELETE FROM leases WHERE holder = $1",
+        ] {
+            sqlx::query(sql).bind(self.replica().as_str()).execute(write.connection()).await?;
+        }
+        write.commit().await
     }
 
     /// Holds on to a row; false where it is somebody else's.

@@ -1,11 +1,14 @@
 //! What was made at providers, from before it is made until it is gone.
 
+mod making;
 mod removal;
+
+pub(crate) use making::{Intention, Made};
 
 use std::time::Duration;
 
 use dvx_gitlab::{ProjectId, UserId};
-use dvx_proto::{ProviderName, Secret, Token};
+use dvx_proto::{ProviderName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -23,109 +26,12 @@ const COLUMNS: &str = "m.id, m.org_id, m.operation_id, m.credential_provider_id,
     m.name, m.project_id, m.account_id, m.external_id, m.expires_at, m.state, m.attempts, m.doomed_at, m.kek_id, \
     m.wrapped_key, m.value";
 
-/// What is going to be made.
-pub(crate) struct Intention<'a> {
-    pub(crate) id: &'a MintedId,
-    pub(crate) kind: MintedKind,
-    pub(crate) name: &'a str,
-    pub(crate) account: Option<UserId>,
-}
-
-/// What was made.
-pub(crate) struct Made<'a> {
-    pub(crate) external: u64,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) token: Option<&'a Token>,
-}
-
 /// What a minted token's value is bound to.
 pub(super) fn aad(org: &str, id: &str) -> Aad {
     Aad::new("dvx minted token 1").text(org).text(id)
 }
 
 impl Store {
-    /// Writes down that something is going to be made, and that the operation uses it. What `instead` names is
-    /// to go: nobody knows what became of it.
-    pub(crate) async fn intend(
-        &self,
-        operation: &Operation,
-        lease: &LeaseId,
-        intention: Intention<'_>,
-        instead: Option<&MintedId>,
-        now: Timestamp,
-    ) -> Result<bool> {
-        let Some((agent, name)) = &operation.agent else {
-            return Err(StoreError::Corrupt("an operation without an agent"));
-        };
-        let mut write = self.write().await?;
-        if !write.advance(&operation.id, lease, operation.step, &operation.notes, now).await? {
-            return Ok(false);
-        }
-        if let Some(instead) = instead {
-            write.doom("m.id = $1", instead.as_str(), Duration::ZERO, now).await?;
-        }
-        sqlx::query(
-            "INSERT INTO minted (id, org_id, operation_id, credential_provider_id, agent_id, agent, kind, name, \
-             project_id, account_id, state, attempts, due_at, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'intended', 0, $11, $11)",
-        )
-        .bind(intention.id.as_str())
-        .bind(operation.org.as_str())
-        .bind(operation.id.as_str())
-        .bind(operation.credential_provider.as_str())
-        .bind(agent.as_str())
-        .bind(name.as_str())
-        .bind(intention.kind.as_str())
-        .bind(intention.name)
-        .bind(operation.notes.project.map(stored))
-        .bind(intention.account.map(|id| stored(id.0)))
-        .bind(micros(now))
-        .execute(write.connection())
-        .await?;
-        write.commit().await?;
-        Ok(true)
-    }
-
-    /// Writes down what was made, and goes on. Where the operation is somebody else's meanwhile, what was made
-    /// is to go.
-    pub(crate) async fn made(
-        &self,
-        operation: &Operation,
-        lease: &LeaseId,
-        id: &MintedId,
-        made: Made<'_>,
-        next: Step,
-        now: Timestamp,
-    ) -> Result<bool> {
-        let mut write = self.write().await?;
-        write.lock(&operation.org).await?;
-        let held = write.advance(&operation.id, lease, next, &operation.notes, now).await?;
-        let envelope = match made.token.filter(|_| held) {
-            Some(token) => {
-                let kek = write.writing_kek().await?;
-                Some(Envelope::seal(&kek, &aad(operation.org.as_str(), id.as_str()), token.expose_secret()))
-            }
-            None => None,
-        };
-        sqlx::query(
-            "UPDATE minted SET external_id = $2, expires_at = $3, state = 'made', kek_id = $4, wrapped_key = $5, \
-             value = $6 WHERE id = $1",
-        )
-        .bind(id.as_str())
-        .bind(stored(made.external))
-        .bind(made.expires_at.map(micros))
-        .bind(envelope.as_ref().map(|envelope| envelope.kek.as_str().to_owned()))
-        .bind(envelope.as_ref().map(|envelope| envelope.wrapped_key.clone()))
-        .bind(envelope.map(|envelope| envelope.value))
-        .execute(write.connection())
-        .await?;
-        if !held && made.token.is_some() {
-            write.doom("m.id = $1", id.as_str(), Duration::ZERO, now).await?;
-        }
-        write.commit().await?;
-        Ok(held)
-    }
-
     /// One thing.
     pub(crate) async fn minted(&self, id: &MintedId) -> Result<Option<Minted>> {
         let row = sqlx::query(assembled(format!("SELECT {COLUMNS} FROM minted m WHERE m.id = $1")))
@@ -176,17 +82,6 @@ impl Store {
         .fetch_optional(&self.0.reader)
         .await?;
         Ok(row.is_some())
-    }
-
-    /// Gives what is going to be made another name.
-    pub(crate) async fn rename_intention(&self, id: &MintedId, name: &str) -> Result<()> {
-        let mut write = self.write().await?;
-        sqlx::query("UPDATE minted SET name = $2 WHERE id = $1 AND state = 'intended'")
-            .bind(id.as_str())
-            .bind(name)
-            .execute(write.connection())
-            .await?;
-        write.commit().await
     }
 
     /// The value of a token that was made and is not published.
@@ -332,14 +227,9 @@ impl Write<'_> {
         grace: Duration,
         cause: &Cause,
     ) -> Result<bool> {
-        let key = super::integrations::active(agent, provider);
-        let running = sqlx::query("SELECT id FROM operations WHERE active = $1")
-            .bind(key)
-            .fetch_optional(self.connection())
-            .await?;
+        let running = self.running(&super::integrations::active(agent, provider)).await?;
         let ended = running.is_some();
-        if let Some(row) = running {
-            let id = OperationId::from(row.text("id")?);
+        if let Some(id) = running {
             let failed = crate::domain::OperationState::Failed;
             self.end(&id, failed, Some("the agent was unlinked meanwhile"), cause.time).await?;
         }

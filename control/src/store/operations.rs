@@ -1,8 +1,9 @@
 //! The journal.
 
+mod begin;
+
 use std::time::Duration;
 
-use dvx_gitlab::{AccessLevel, ProjectId};
 use dvx_proto::{AgentName, ProviderName};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
@@ -11,115 +12,43 @@ use super::integrations::active;
 use super::leases::ahead;
 use super::row::{Columns, assembled, micros};
 use super::transaction::Write;
-use super::{Conflict, Object, Result, Store, StoreError};
+use super::{Result, Store, StoreError};
 use crate::domain::{
     Actor, Cause, Event, LeaseId, Notes, Operation, OperationId, OperationKind, OperationState, OrgId,
-    Origin, ProviderId, Step,
+    ProviderId, Step,
 };
+
+pub(crate) use begin::{Wanted, Wish};
 
 const SELECT: &str = "SELECT id, org_id, kind, agent_id, agent, provider, credential_provider_id, state, step, \
     data, attempts, next_at, last_error, revision, created_at FROM operations";
 
-/// Why an agent gets an identity, or another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// It has none.
-    Link,
-    /// It is provisioned anew: the one that it had is gone.
-    Again,
-    /// Its token is to be replaced.
-    Rotate,
-}
+const RUNNING: &str = "SELECT id FROM operations WHERE active = $1";
 
-/// For whom, where and by whom.
-pub(crate) struct Wanted<'a> {
-    pub(crate) agent: &'a AgentName,
-    pub(crate) provider: &'a ProviderName,
-    pub(crate) maker: &'a ProviderId,
-    pub(crate) notes: Notes,
-    /// Not before this has passed.
-    pub(crate) delay: Duration,
+/// What is set while a credential provider's token is being replaced.
+pub(super) fn of_provider(provider: &ProviderId) -> String {
+    format!("provider/{provider}")
 }
 
 impl Store {
-    /// Writes down that an agent is to get an identity, or another token.
-    pub(crate) async fn begin(&self, cause: &Cause, wish: Wish, wanted: Wanted<'_>) -> Result<OperationId> {
-        let Wanted { agent, provider, maker: credential_provider, mut notes, delay } = wanted;
-        let org = &cause.actor.org;
-        let mut write = self.write().await?;
-        write.lock(org).await?;
-        let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
-        write.refuse_running(&owner, provider).await?;
-        write.refuse_revoked(&owner.id).await?;
-        let found = write.integration(&owner, provider).await?;
-        let minted = found.as_ref().filter(|found| found.origin == Origin::Minted);
-        let (kind, step) = match wish {
-            Wish::Link if found.as_ref().is_some_and(|found| found.origin != Origin::Manual) => {
-                return Err(Conflict::Linked.into());
-            }
-            Wish::Link => (OperationKind::Link, Step::Account),
-            Wish::Again => (OperationKind::Link, Step::Account),
-            Wish::Rotate => (OperationKind::Rotate, Step::Token),
-        };
-        if wish != Wish::Link {
-            let Some(found) = minted else { return Err(Conflict::NotMinted.into()) };
-            notes.project = found.identity.project.map(|ProjectId(id)| id);
-            notes.access_level = found.identity.access_level.map(AccessLevel::number);
-        }
-        if wish == Wish::Rotate {
-            notes.account = write.used_account(&owner.id, credential_provider).await?;
-        }
-        // Without an account there is one to be made; a project's token has none.
-        let step = if notes.project.is_some() {
-            Step::Token
-        } else if notes.account.is_none() {
-            Step::Account
-        } else {
-            step
-        };
-        notes.actor.clone_from(&cause.actor.name);
-        let id = OperationId::generate(cause.time);
-        let agent = Some((owner.id.as_str(), owner.name.as_str()));
-        let key = active(&owner.id, provider);
-        let new =
-            NewOperation { id: &id, kind, agent, provider, credential_provider, key, step, notes: &notes };
-        write.insert_operation(cause, new, delay).await?;
-        write.commit().await?;
-        Ok(id)
+    /// What is under way about an agent's identity.
+    pub(crate) async fn under_way(
+        &self,
+        org: &OrgId,
+        agent: &AgentName,
+        provider: &ProviderName,
+    ) -> Result<Option<OperationId>> {
+        self.running(&active(&self.agent_id(org, agent).await?, provider)).await
     }
 
-    /// Writes down that a credential provider's token is to replace itself.
-    pub(crate) async fn begin_provider_rotation(
-        &self,
-        cause: &Cause,
-        credential_provider: &ProviderId,
-        provider: &ProviderName,
-    ) -> Result<OperationId> {
-        let mut write = self.write().await?;
-        write.lock(&cause.actor.org).await?;
-        let key = format!("provider/{credential_provider}");
-        let running = sqlx::query("SELECT id FROM operations WHERE active = $1")
-            .bind(key.as_str())
-            .fetch_optional(write.connection())
-            .await?;
-        if let Some(row) = running {
-            return Err(Conflict::UnderWay(row.text("id")?.into()).into());
-        }
-        let id = OperationId::generate(cause.time);
-        let notes = Notes { actor: cause.actor.name.clone(), ..Notes::default() };
-        let new = NewOperation {
-            id: &id,
-            kind: OperationKind::ProviderRotate,
-            agent: None,
-            provider,
-            credential_provider,
-            key,
-            step: Step::RotateSelf,
-            notes: &notes,
-        };
-        write.insert_operation(cause, new, Duration::ZERO).await?;
-        write.commit().await?;
-        Ok(id)
+    /// What is under way about a credential provider's token.
+    pub(crate) async fn provider_under_way(&self, provider: &ProviderId) -> Result<Option<OperationId>> {
+        self.running(&of_provider(provider)).await
+    }
+
+    async fn running(&self, key: &str) -> Result<Option<OperationId>> {
+        let row = sqlx::query(RUNNING).bind(key).fetch_optional(&self.0.reader).await?;
+        row.map(|row| Ok(row.text("id")?.into())).transpose()
     }
 
     /// An operation of an organisation.
@@ -233,17 +162,6 @@ impl Store {
     }
 }
 
-struct NewOperation<'a> {
-    id: &'a OperationId,
-    kind: OperationKind,
-    agent: Option<(&'a str, &'a str)>,
-    provider: &'a ProviderName,
-    credential_provider: &'a ProviderId,
-    key: String,
-    step: Step,
-    notes: &'a Notes,
-}
-
 impl Operation {
     /// What its changes are put down to.
     pub(crate) fn cause(&self, now: Timestamp) -> Cause {
@@ -254,40 +172,9 @@ impl Operation {
 }
 
 impl Write<'_> {
-    async fn insert_operation(
-        &mut self,
-        cause: &Cause,
-        new: NewOperation<'_>,
-        delay: Duration,
-    ) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO operations (id, org_id, kind, agent_id, agent, provider, credential_provider_id, active, \
-             state, step, data, attempts, next_at, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10, 0, $11, $12, $12)",
-        )
-        .bind(new.id.as_str())
-        .bind(cause.actor.org.as_str())
-        .bind(new.kind.as_str())
-        .bind(new.agent.map(|(id, _)| id))
-        .bind(new.agent.map(|(_, name)| name))
-        .bind(new.provider.as_str())
-        .bind(new.credential_provider.as_str())
-        .bind(new.key)
-        .bind(new.step.as_str())
-        .bind(data(new.notes))
-        .bind(ahead(cause.time, delay))
-        .bind(micros(cause.time))
-        .execute(self.connection())
-        .await?;
-        Ok(())
-    }
-
-    async fn refuse_revoked(&mut self, agent: &crate::domain::AgentId) -> Result<()> {
-        let row = sqlx::query("SELECT state FROM agents WHERE id = $1")
-            .bind(agent.as_str())
-            .fetch_one(self.connection())
-            .await?;
-        if row.text("state")? == "revoked" { Err(Conflict::Revoked.into()) } else { Ok(()) }
+    pub(super) async fn running(&mut self, key: &str) -> Result<Option<OperationId>> {
+        let row = sqlx::query(RUNNING).bind(key).fetch_optional(self.connection()).await?;
+        row.map(|row| Ok(row.text("id")?.into())).transpose()
     }
 
     pub(super) async fn advance(

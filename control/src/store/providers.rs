@@ -5,6 +5,7 @@ use dvx_proto::{AgentName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
+use super::operations::of_provider;
 use super::row::{Columns, assembled, micros, stored};
 use super::transaction::Write;
 use super::{Conflict, Object, Result, Store, StoreError, heads};
@@ -163,7 +164,7 @@ impl Store {
     }
 
     /// Gives a provider another token; it is active then. With an operation, that one ends with it: `false` where
-    /// it is somebody else's meanwhile.
+    /// it is somebody else's meanwhile. Without, what runs to replace the token is given up.
     pub(crate) async fn replace_provider_token(
         &self,
         cause: &Cause,
@@ -179,6 +180,9 @@ impl Store {
                 return Ok(false);
             }
             write.end(&operation.id, OperationState::Done, None, cause.time).await?;
+        } else if let Some(running) = write.running(&of_provider(&provider.id)).await? {
+            let why = Some("the credential provider was given another token meanwhile");
+            write.end(&running, OperationState::Failed, why, cause.time).await?;
         }
         let row = sqlx::query("SELECT version FROM credential_providers WHERE id = $1")
             .bind(provider.id.as_str())

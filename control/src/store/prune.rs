@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, ago, micros, stored};
+use super::row::{Columns, ago, assembled, micros, stored};
 use super::{Result, SESSION_TTL, Store};
 
 /// How long things are kept.
@@ -60,7 +60,6 @@ impl Store {
             .await?;
         pruned.changes = self.prune_changes().await?;
         for (sql, age) in [
-            ("DELETE FROM replicas WHERE seen_at < $1", REPLICAS),
             ("DELETE FROM operations WHERE state <> 'running' AND updated_at < $1", JOURNAL),
             ("DELETE FROM minted WHERE state = 'gone' AND created_at < $1 AND due_at < $1", JOURNAL),
             ("DELETE FROM paces WHERE at < $1", ANSWERS),
@@ -73,8 +72,21 @@ impl Store {
             sqlx::query(sql).bind(ago(now, age)).execute(write.connection()).await?;
             write.commit().await?;
         }
+        self.prune_replicas(now).await?;
         self.release("prune").await?;
         Ok(pruned)
+    }
+
+    /// Not by the date alone: what a dead replica had leased is free.
+    async fn prune_replicas(&self, now: Timestamp) -> Result<()> {
+        let (dead, replicas) = self.dead("replicas.id", 2);
+        let mut write = self.write().await?;
+        sqlx::query(assembled(format!("DELETE FROM replicas WHERE seen_at < $1 AND {dead}")))
+            .bind(ago(now, REPLICAS))
+            .bind(replicas)
+            .execute(write.connection())
+            .await?;
+        write.commit().await
     }
 
     async fn delete_in_batches(&self, sql: &'static str, before: i64) -> Result<u64> {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::row::{Columns, ago, micros};
 use super::transaction::only_number;
 use super::{Result, Store};
+use crate::clock;
 use crate::crypto::KekId;
 
 /// A replica that says nothing for so long is dead.
@@ -41,7 +42,38 @@ impl Store {
         .bind(keks)
         .execute(write.connection())
         .await?;
-        write.commit().await
+        write.commit().await?;
+        self.look_at_others().await
+    }
+
+    async fn look_at_others(&self) -> Result<()> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let rows = sqlx::query("SELECT id, seen_at FROM replicas WHERE id <> $1")
+            .bind(self.replica().as_str())
+            .fetch_all(&self.0.reader)
+            .await?;
+        let heartbeats = rows.iter().map(|row| Ok((row.text("id")?, row.number("seen_at")?)));
+        self.0.others.look(heartbeats.collect::<Result<_>>()?, clock::monotonic());
+        Ok(())
+    }
+
+    /// Without other processes' announcements there are no other processes.
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.backend.listen_url().is_none()
+    }
+
+    /// SQL that a replica, given as SQL, is dead or gone; and what is to be bound to the parameter of this number.
+    pub(super) fn dead(&self, replica: &str, parameter: u8) -> (String, String) {
+        if self.is_alone() {
+            return (format!("{replica} <> ${parameter}"), self.replica().to_string());
+        }
+        let sql = format!(
+            "(NOT EXISTS (SELECT 1 FROM replicas r WHERE r.id = {replica}) \
+             OR ${parameter} LIKE '%' || {replica} || '%')"
+        );
+        (sql, self.0.others.dead())
     }
 
     /// Says that this process ends.

@@ -26,6 +26,7 @@ mod audit;
 mod deliveries;
 mod expiry;
 pub(crate) mod ground;
+mod leases;
 mod life;
 mod once;
 mod rekey;

@@ -100,8 +100,7 @@ impl Store {
     /// Ends the sessions of processes that are dead. What their brokers were sent last was not later than the
     /// process was heard of last.
     pub(crate) async fn end_sessions_of_the_dead(&self, now: Timestamp) -> Result<()> {
-        // Without other processes' announcements there are no other processes.
-        let silence = if self.0.backend.listen_url().is_some() { DEAD } else { Duration::ZERO };
+        let silence = if self.is_alone() { Duration::ZERO } else { DEAD };
         let silence = i64::try_from(silence.as_micros()).unwrap_or(i64::MAX);
         let alive = "SELECT id FROM replicas WHERE id = $1 OR seen_at > $2";
         let dead = format!("SELECT 1 FROM sessions WHERE replica NOT IN ({alive}) LIMIT 1");

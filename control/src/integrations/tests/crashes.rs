@@ -1,8 +1,8 @@
 //! The process ends, or an answer is lost, at every place.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -85,20 +85,13 @@ async fn after_a_crash_anywhere_gitlab_has_what_the_database_knows() {
             for when in [When::Before, When::After] {
                 let what = format!("{saga:?} {point} {when:?}");
                 let world = saga.world().await;
-                let struck = Arc::new(AtomicBool::new(false));
-                let hit = struck.clone();
-                // A process that has ended does nothing more.
-                let points = FailPoints::stopping(move |at, moment| {
-                    hit.load(Ordering::Relaxed)
-                        || (at == point && moment == when) && !hit.swap(true, Ordering::Relaxed)
-                });
-                saga.run(&world, &world.service_with(world.store.clone(), points)).await;
+                let (service, struck) = world.crashing(move |at, moment| at == point && moment == when);
+                saga.run(&world, &service).await;
                 if !struck.load(Ordering::Relaxed) {
                     continue;
                 }
                 reached.insert(point);
-                world.pass(31);
-                world.settle(&world.service()).await;
+                world.settle(&world.successor().await).await;
                 saga.check(&world, &what).await;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use dvx_gitlab::{Guard, ProjectId, Transport};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::domain::{Cause, Mode, OperationState, OperationStatus};
-use crate::integrations::fail_points::FailPoints;
+use crate::integrations::fail_points::{FailPoints, When};
 use crate::integrations::{Integrations, ProviderRequest, Result};
 use crate::store::Store;
 use crate::store::tests::ground::{self, Ground};
@@ -114,6 +114,25 @@ impl World {
         Integrations::with_points(store, transport, Arc::new(move || clock.now()), points)
     }
 
+    /// A service that ends at the first point that it comes to of which this is true, as if by a crash.
+    pub(super) fn crashing(
+        &self,
+        at: impl Fn(&'static str, When) -> bool + Send + Sync + 'static,
+    ) -> (Integrations, Arc<AtomicBool>) {
+        let struck = Arc::new(AtomicBool::new(false));
+        let hit = struck.clone();
+        // A process that has ended does nothing more.
+        let points = FailPoints::stopping(move |point, when| {
+            hit.load(Ordering::Relaxed) || at(point, when) && !hit.swap(true, Ordering::Relaxed)
+        });
+        (self.service_with(self.store.clone(), points), struck)
+    }
+
+    /// The process that comes after one that has ended.
+    pub(super) async fn successor(&self) -> Integrations {
+        self.service_with(self.ground.open().await, FailPoints::default())
+    }
+
     pub(super) fn request(&self, mode: Mode, rotate_every: Option<Duration>) -> ProviderRequest {
         ProviderRequest {
             name: "maker".into(),
@@ -159,7 +178,7 @@ impl World {
     pub(super) async fn settle(&self, service: &Integrations) {
         for _ in 0..60 {
             service.schedule().await.unwrap();
-            for (operation, lease) in self.store.take_operations(8, self.now()).await.unwrap() {
+            for (operation, lease) in service.store().take_operations(8, self.now()).await.unwrap() {
                 drop(service.drive(operation, lease).await);
             }
             service.remove_due().await.unwrap();

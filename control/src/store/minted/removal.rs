@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::kind;
-use crate::domain::{AgentId, Debt, LeaseId, Minted, MintedId, MintedState, Operation, OrgId};
+use crate::domain::{AgentId, Debt, LeaseId, Minted, MintedState, OrgId};
 use crate::store::leases::ahead;
 use crate::store::row::{Columns, assembled, micros};
 use crate::store::{Result, Store};
@@ -15,27 +15,6 @@ use crate::store::{Result, Store};
 const GRACE: Duration = Duration::from_secs(3);
 
 impl Store {
-    /// Forgets what was going to be made and was refused, and that the operation uses it.
-    pub(crate) async fn not_made(
-        &self,
-        operation: &Operation,
-        lease: &LeaseId,
-        id: &MintedId,
-        now: Timestamp,
-    ) -> Result<bool> {
-        let mut write = self.write().await?;
-        let held = write.holds(&operation.id, lease).await?;
-        if held {
-            sqlx::query("UPDATE minted SET state = 'gone' WHERE id = $1 AND state = 'intended'")
-                .bind(id.as_str())
-                .execute(write.connection())
-                .await?;
-            write.note(&operation.id, &operation.notes, now).await?;
-        }
-        write.commit().await?;
-        Ok(held)
-    }
-
     /// Dooms what nobody can want any more: what was made for agents that are gone, revoked or have another
     /// identity, and what operations have left behind. How many.
     pub(crate) async fn doom_orphans(&self, now: Timestamp) -> Result<u64> {
