@@ -228,7 +228,8 @@ impl Integrations {
     }
 
     async fn lost_rotation(&self, turn: &Turn, ready: &Ready) -> Result<Next> {
-        let reason = "the answer to the rotation of its token was lost; give it another token";
+        let reason = "the answer to the rotation of its token was lost; give it another token, and revoke the one \
+                      that nobody has now";
         let cause = turn.operation.cause(self.now());
         self.0.store.deactivate_provider(&cause, &ready.provider, reason, true).await?;
         Err(IntegrationError::Inactive(reason.into()))

@@ -41,25 +41,18 @@ impl Integrations {
         }
         let gitlab = self.gitlab(&instance_url);
         let (group, token) = provider_checks::check(&gitlab, token, &group).await?;
-        let rotates = rotate_every.is_some() && token.may_rotate;
+        let provider = super::gitlab();
+        let at_once = Some(&provider).filter(|_| rotate_every.is_some() && token.may_rotate);
         let next = self.next_rotation(rotate_every, &token);
         let new = NewProvider { name, instance_url, group, mode, rotate_every, token };
-        let id = self.0.store.create_provider(cause, &new, next).await.map_err(|error| match error {
+        let created = self.0.store.create_provider(cause, &new, next, at_once).await;
+        let (id, rotation) = created.map_err(|error| match error {
             StoreError::Conflict(Conflict::Taken(Object::CredentialProvider)) => IntegrationError::NameTaken,
             error => error.into(),
         })?;
         drop(new);
-        if rotates {
-            let provider = "gitlab".parse().map_err(|_| IntegrationError::NoProvider)?;
-            let operation = self.0.store.begin_provider_rotation(cause, &id, &provider).await?;
-            // How it went is said by the provider's state.
-            if let Err(error) = self.to_its_end(operation).await {
-                tracing::warn!(
-                    error = crate::causes::causes(&error),
-                    "a new provider's token is not replaced"
-                );
-            }
-        }
+        // How it went is said by the provider's state.
+        self.rest(&cause.actor.org, rotation).await?;
         self.found(&cause.actor.org, id.as_str()).await
     }
 

@@ -50,7 +50,10 @@ impl Integrations {
             return Err(IntegrationError::Inactive(reason.clone()));
         }
         let secret = self.0.store.open_provider(&provider).await?;
-        let token = token(&secret.map_err(|_| IntegrationError::Unreadable)?)?;
+        // One that was taken away for a reason does not open.
+        let closed =
+            || provider.inactive.clone().map_or(IntegrationError::Unreadable, IntegrationError::Inactive);
+        let token = token(&secret.map_err(|_| closed())?)?;
         Ok(Ready { gitlab: self.gitlab(&provider.instance_url), provider, token })
     }
 

@@ -1,7 +1,7 @@
 //! Credential providers and their tokens.
 
 use dvx_gitlab::{GroupId, TokenId, UserId};
-use dvx_proto::{AgentName, Secret};
+use dvx_proto::{AgentName, ProviderName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -11,8 +11,8 @@ use super::transaction::Write;
 use super::{Conflict, Object, Result, Store, StoreError, heads};
 use crate::crypto::{Aad, Envelope, Unreadable};
 use crate::domain::{
-    AgentId, Cause, CredentialProvider, Event, Head, LeaseId, Mode, NewProvider, Operation, OperationState,
-    OrgId, Place, ProviderId, ProviderToken, SecretId,
+    AgentId, Cause, CredentialProvider, Event, Head, LeaseId, Mode, NewProvider, Operation, OperationId,
+    OperationState, OrgId, Place, ProviderId, ProviderToken, SecretId,
 };
 
 const SELECT: &str = "SELECT p.id, p.org_id, p.name, p.provider, p.instance_url, p.group_id, p.mode, \
@@ -50,13 +50,15 @@ fn place(org: &OrgId, id: &ProviderId) -> Result<Place> {
 }
 
 impl Store {
-    /// Makes a credential provider.
+    /// Makes a credential provider. Where its token is to replace itself at once, that is written down with it, so
+    /// that no crash and no caller who hangs up comes between them.
     pub(crate) async fn create_provider(
         &self,
         cause: &Cause,
         new: &NewProvider,
         next_rotation_at: Option<Timestamp>,
-    ) -> Result<ProviderId> {
+        at_once: Option<&ProviderName>,
+    ) -> Result<(ProviderId, Option<OperationId>)> {
         let org = &cause.actor.org;
         let id = ProviderId::generate(cause.time);
         let url = new.instance_url.to_string();
@@ -98,8 +100,12 @@ impl Store {
         .map_err(super::error::taken(Object::CredentialProvider))?;
         write.write_provider_head(org, &id, 1).await?;
         write.event(cause, Event::allowed("credential-provider.create", new.name.as_str())).await?;
+        let rotation = match at_once {
+            Some(provider) => Some(write.begin_provider_rotation(cause, &id, provider).await?),
+            None => None,
+        };
         write.commit().await?;
-        Ok(id)
+        Ok((id, rotation))
     }
 
     /// All of an organisation, sorted by name.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use dvx_gitlab::{GroupId, UserId};
 use serde_json::json;
 
 use super::world::{AGENT, World, agent, provider, token};
-use crate::domain::{Mode, OperationState};
+use crate::domain::{Mode, NewProvider, OperationState, ProviderToken};
 use crate::integrations::fail_points::When;
-use crate::integrations::{IntegrationError, Integrations};
+use crate::integrations::{IntegrationError, Integrations, ProviderRequest};
 use crate::store::tests::ground;
 
 const MODE: Mode = Mode::ServiceAccount;
@@ -187,4 +188,27 @@ async fn a_process_that_is_told_to_end_does_so_between_two_steps() {
     world.settle(&next).await;
     assert!(world.value(AGENT).await.is_some());
     world.assert_consistent("carried on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_a_process_made_last_has_its_token_replaced_by_the_next() {
+    let world = World::new().await;
+    let given = world.gitlab.token("owner", &["api"]);
+    let token = ProviderToken {
+        value: token(&given),
+        id: None,
+        user: UserId(world.gitlab.seeded["users"]["owner"].as_u64().unwrap()),
+        expires_at: None,
+        may_rotate: true,
+    };
+    let ProviderRequest { name, instance_url, mode, .. } = world.request(MODE, None);
+    let group = GroupId(world.gitlab.seeded["groups"]["company"].as_u64().unwrap());
+    let rotate_every = Some(Duration::from_secs(24 * 3600));
+    let new = NewProvider { name, instance_url, group, mode, rotate_every, token };
+    world.store.create_provider(&world.cause(), &new, None, Some(&provider())).await.unwrap();
+    let next = world.successor().await;
+    world.settle(&next).await;
+    assert_eq!(world.asked("POST", "/self/rotate"), 1);
+    let known = next.provider_list(&world.cause().actor.org).await.unwrap();
+    assert!(known[0].inactive.is_none() && known[0].version == 2, "{known:?}");
 }

@@ -91,23 +91,10 @@ impl Store {
     ) -> Result<OperationId> {
         let mut write = self.write().await?;
         write.lock(&cause.actor.org).await?;
-        let key = of_provider(credential_provider);
-        if let Some(running) = write.running(&key).await? {
+        if let Some(running) = write.running(&of_provider(credential_provider)).await? {
             return Err(Conflict::UnderWay(running).into());
         }
-        let id = OperationId::generate(cause.time);
-        let notes = Notes { actor: cause.actor.name.clone(), ..Notes::default() };
-        let new = NewOperation {
-            id: &id,
-            kind: OperationKind::ProviderRotate,
-            agent: None,
-            provider,
-            credential_provider,
-            key,
-            step: Step::RotateSelf,
-            notes: &notes,
-        };
-        write.insert_operation(cause, new, Duration::ZERO).await?;
+        let id = write.begin_provider_rotation(cause, credential_provider, provider).await?;
         write.commit().await?;
         Ok(id)
     }
@@ -125,6 +112,29 @@ struct NewOperation<'a> {
 }
 
 impl Write<'_> {
+    /// The same in a transaction, where none can be under way.
+    pub(in crate::store) async fn begin_provider_rotation(
+        &mut self,
+        cause: &Cause,
+        credential_provider: &ProviderId,
+        provider: &ProviderName,
+    ) -> Result<OperationId> {
+        let id = OperationId::generate(cause.time);
+        let notes = Notes { actor: cause.actor.name.clone(), ..Notes::default() };
+        let new = NewOperation {
+            id: &id,
+            kind: OperationKind::ProviderRotate,
+            agent: None,
+            provider,
+            credential_provider,
+            key: of_provider(credential_provider),
+            step: Step::RotateSelf,
+            notes: &notes,
+        };
+        self.insert_operation(cause, new, Duration::ZERO).await?;
+        Ok(id)
+    }
+
     async fn insert_operation(
         &mut self,
         cause: &Cause,
