@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::AtomicI64;
 
 use dvx_proto::Fingerprint;
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use serde_json::{Value, json};
 use crate::control::ControlBuilder;
 use crate::world::Builder;
 use crate::{ControlPlane, GitLab, Outcome, Planted, World, eventually, run};
+
+mod books;
+mod time;
 
 /// The group in which identities are made.
 const GROUP: &str = "acme";
@@ -41,6 +45,8 @@ pub struct Lab {
     pub control: ControlPlane,
     /// The instance.
     pub gitlab: GitLab,
+    /// How far its time has passed.
+    seconds: AtomicI64,
 }
 
 impl Lab {
@@ -57,7 +63,7 @@ impl Lab {
         let control = control.set("gitlab", "allow_private", "[\"127.0.0.0/8\"]").start();
         let mut world = world.control(&control).trusted().build();
         world.start();
-        Self { world, control, gitlab }
+        Self { world, control, gitlab, seconds: AtomicI64::new(0) }
     }
 
     /// Runs `dvx` as the first operator. Neither of its outputs may show a token.

@@ -1,9 +1,11 @@
 //! Places where a test can end the process.
 //!
 //! `DVX_TEST_FAIL_POINT=<point>:before` or `:after` ends it right before or right after the call or transaction
-//! of that name, the first time that it gets there. It can only take something away, so it is always there.
+//! of that name, the first time that it gets there; `<point>:before:2` does so the second time. It can only take
+//! something away, so it is always there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{IntegrationError, Result};
 
@@ -40,6 +42,10 @@ impl FailPoints {
     /// As the environment says, which ends the process.
     pub(crate) fn of_environment() -> Self {
         let Ok(text) = std::env::var(Self::VARIABLE) else { return Self(None) };
+        let mut words = text.split(':').map(str::to_owned);
+        let (wanted, side) = (words.next(), words.next());
+        let times = words.next().and_then(|times| times.parse().ok()).unwrap_or(1);
+        let passed = AtomicU32::new(0);
         Self(Some(Arc::new(move |point, when| {
             let when = match when {
                 When::Before => "before",
@@ -47,7 +53,8 @@ impl FailPoints {
             };
             // A value that is no point has them told only: so a test finds out which there are on its way.
             tracing::debug!(point, when, "fail point");
-            if text.split_once(':').is_some_and(|wanted| wanted == (point, when)) {
+            let is_meant = wanted.as_deref() == Some(point) && side.as_deref() == Some(when);
+            if is_meant && passed.fetch_add(1, Ordering::Relaxed) + 1 == times {
                 std::process::abort();
             }
             false
