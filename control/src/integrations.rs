@@ -11,6 +11,7 @@ mod github;
 mod making;
 mod names;
 mod pat;
+mod problem;
 mod provider_checks;
 mod providers;
 mod reconcile;

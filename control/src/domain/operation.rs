@@ -1,6 +1,6 @@
 //! Operations: what takes several calls to a provider, each of which can be the last before a crash.
 
-use dvx_proto::{AgentName, ProviderName};
+use dvx_proto::{AgentName, Problem, ProviderName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,8 @@ pub struct Operation {
     pub next_at: Timestamp,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Why it was given up.
+    pub problem: Option<Problem>,
     /// The revision that has its token.
     pub revision: Option<Revision>,
     /// When it began.
@@ -190,8 +192,8 @@ pub struct OperationStatus {
     pub state: OperationState,
     /// What is being done, or waited for, in words.
     pub progress: String,
-    /// What went wrong last.
-    pub error: Option<String>,
+    /// Why it was given up.
+    pub problem: Option<Problem>,
     /// The revision that has its token, as soon as there is one.
     pub revision: Option<Revision>,
     /// When it began.

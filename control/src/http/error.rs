@@ -98,6 +98,14 @@ impl Refusal {
     }
 }
 
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        // One that this version does not know was made by a newer one.
+        let code = problem.code().unwrap_or(Code::Internal);
+        Self { hint: problem.hint, ..Self::new(code, problem.detail) }
+    }
+}
+
 /// The complete answer to a request that hyper's parser refused.
 pub(crate) fn parser_error(code: Code) -> Bytes {
     let detail = match code {

@@ -150,7 +150,7 @@ impl Integrations {
         let mut event = Event::denied(action, Some(operation.provider.to_string()), text);
         event.agent = operation.agent.as_ref().map(|(_, agent)| agent.to_string());
         let failed = OperationState::Failed;
-        self.0.store.end(operation, lease, failed, Some(event), Some(text), self.now()).await?;
+        self.0.store.end(operation, lease, failed, Some(event), Some(&error.problem()), self.now()).await?;
         if operation.kind == OperationKind::Rotate
             && let Some(cause) = operation.notes.cause.as_deref().filter(|cause| *cause != super::DUE)
         {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dvx_proto::AgentName;
+use dvx_proto::{AgentName, Problem};
 use thiserror::Error;
 
 use super::check::CheckError;
@@ -72,6 +72,9 @@ pub enum IntegrationError {
     /// A new token does not do what it was made for.
     #[error("the new token is not as it was asked for: {0}")]
     NotProved(&'static str),
+    /// It was given up in the background.
+    #[error("{}", .0.detail)]
+    Failed(Box<Problem>),
     /// The process ends here.
     #[error("stopped")]
     Stopped,

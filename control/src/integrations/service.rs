@@ -203,6 +203,10 @@ impl Integrations {
         self.to_its_end(id.clone()).await?;
         loop {
             let status = self.operation(org, &id).await?;
+            // Whoever carried it on, it is told as if it had failed here.
+            if let Some(problem) = status.problem {
+                return Err(IntegrationError::Failed(Box::new(problem)));
+            }
             let is_over = status.state != OperationState::Running || self.is_stopping();
             if is_over || begin.elapsed() >= PATIENCE {
                 return Ok(status);
@@ -258,7 +262,7 @@ fn status(operation: Operation) -> OperationStatus {
         agent: operation.agent.map(|(_, agent)| agent),
         state: operation.state,
         progress,
-        error: operation.last_error.filter(|_| operation.state == OperationState::Failed),
+        problem: operation.problem,
         revision: operation.revision,
         created_at: operation.created_at,
     }

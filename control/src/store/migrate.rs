@@ -22,6 +22,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, minimum: 1, sql: include_str!("../../migrations/0001_tables.sql") },
     Migration { number: 2, minimum: 1, sql: include_str!("../../migrations/0002_integrations.sql") },
     Migration { number: 3, minimum: 1, sql: include_str!("../../migrations/0003_expiry_warnings.sql") },
+    Migration { number: 4, minimum: 1, sql: include_str!("../../migrations/0004_problems.sql") },
 ];
 
 impl Store {

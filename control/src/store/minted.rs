@@ -8,7 +8,7 @@ pub(crate) use making::{Intention, Made};
 use std::time::Duration;
 
 use dvx_gitlab::{ProjectId, UserId};
-use dvx_proto::{ProviderName, Secret};
+use dvx_proto::{Code, Problem, ProviderName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -231,7 +231,8 @@ impl Write<'_> {
         let ended = running.is_some();
         if let Some(id) = running {
             let failed = crate::domain::OperationState::Failed;
-            self.end(&id, failed, Some("the agent was unlinked meanwhile"), cause.time).await?;
+            let problem = Problem::new(Code::Conflict, "the agent was unlinked meanwhile");
+            self.end(&id, failed, Some(&problem), cause.time).await?;
         }
         // Nothing is made at any other.
         if provider.as_str() == "gitlab" {

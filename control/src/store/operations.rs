@@ -4,7 +4,7 @@ mod begin;
 
 use std::time::Duration;
 
-use dvx_proto::{AgentName, ProviderName};
+use dvx_proto::{AgentName, Problem, ProviderName};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -21,7 +21,7 @@ use crate::domain::{
 pub(crate) use begin::{Wanted, Wish};
 
 const SELECT: &str = "SELECT id, org_id, kind, agent_id, agent, provider, credential_provider_id, state, step, \
-    data, attempts, next_at, last_error, revision, created_at FROM operations";
+    data, attempts, next_at, last_error, problem, revision, created_at FROM operations";
 
 const RUNNING: &str = "SELECT id FROM operations WHERE active = $1";
 
@@ -145,7 +145,7 @@ impl Store {
         lease: &LeaseId,
         state: OperationState,
         event: Option<Event>,
-        error: Option<&str>,
+        problem: Option<&Problem>,
         now: Timestamp,
     ) -> Result<bool> {
         let mut write = self.write().await?;
@@ -153,7 +153,7 @@ impl Store {
         if !write.holds(&operation.id, lease).await? {
             return Ok(false);
         }
-        write.end(&operation.id, state, error, now).await?;
+        write.end(&operation.id, state, problem, now).await?;
         if let Some(event) = event {
             write.event(&operation.cause(now), event).await?;
         }
@@ -220,16 +220,18 @@ impl Write<'_> {
         &mut self,
         operation: &OperationId,
         state: OperationState,
-        error: Option<&str>,
+        problem: Option<&Problem>,
         now: Timestamp,
     ) -> Result<()> {
         sqlx::query(
             "UPDATE operations SET state = $2, active = NULL, holder = NULL, held_until = NULL, \
-             last_error = $3, updated_at = $4 WHERE id = $1",
+             last_error = $3, problem = $4, updated_at = $5 WHERE id = $1",
         )
         .bind(operation.as_str())
         .bind(state.as_str())
-        .bind(error)
+        .bind(problem.map(|problem| problem.detail.as_ref()))
+        // Like notes, this always becomes JSON.
+        .bind(problem.and_then(|problem| serde_json::to_string(problem).ok()))
         .bind(micros(now))
         .execute(self.connection())
         .await?;
@@ -266,6 +268,8 @@ fn read(row: &AnyRow) -> Result<Operation> {
         attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
         next_at: row.time("next_at")?,
         last_error: row.optional_text("last_error")?,
+        // One of a newer version that this one does not read is told in words.
+        problem: row.optional_text("problem")?.and_then(|text| serde_json::from_str(&text).ok()),
         revision: revision.and_then(|revision| u64::try_from(revision).ok()).map(crate::domain::Revision),
         created_at: row.time("created_at")?,
     })

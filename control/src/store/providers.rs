@@ -1,7 +1,7 @@
 //! Credential providers and their tokens.
 
 use dvx_gitlab::{GroupId, TokenId, UserId};
-use dvx_proto::{AgentName, ProviderName, Secret};
+use dvx_proto::{AgentName, Code, Problem, ProviderName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -187,8 +187,9 @@ impl Store {
             }
             write.end(&operation.id, OperationState::Done, None, cause.time).await?;
         } else if let Some(running) = write.running(&of_provider(&provider.id)).await? {
-            let why = Some("the credential provider was given another token meanwhile");
-            write.end(&running, OperationState::Failed, why, cause.time).await?;
+            let problem =
+                Problem::new(Code::Conflict, "the credential provider was given another token meanwhile");
+            write.end(&running, OperationState::Failed, Some(&problem), cause.time).await?;
         }
         let row = sqlx::query("SELECT version FROM credential_providers WHERE id = $1")
             .bind(provider.id.as_str())

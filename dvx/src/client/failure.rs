@@ -41,6 +41,11 @@ impl ClientError {
         matches!(self, Self::Exchange { source, .. } if !source.is_parse())
     }
 
+    /// As if the control plane had answered with this.
+    pub(crate) fn problem(problem: Problem) -> Self {
+        Self::Problem { status: problem.status, problem: Some(problem), retry_after_seconds: None }
+    }
+
     /// The status of the answer, where there was one.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {

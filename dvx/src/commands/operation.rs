@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dvx_proto::operator::{Operation, OperationState};
 
-use crate::client::{Client, Request, with_query};
+use crate::client::{Client, ClientError, Request, with_query};
 use crate::failure::Failure;
 use crate::output::note;
 
@@ -29,11 +29,7 @@ pub(super) async fn follow(
     loop {
         match operation.state {
             OperationState::Done => return Ok(revision),
-            OperationState::Failed => {
-                let why = operation.error.unwrap_or_else(|| "the control plane gave up".to_owned());
-                return Err(Failure::new(what, why)
-                    .with_hint("what had been made for it is removed again; dvx credential-provider debts lists what is left"));
-            }
+            OperationState::Failed => return Err(failure(operation, what)),
             OperationState::Running => {}
         }
         let progress = match &operation.error {
@@ -47,12 +43,20 @@ pub(super) async fn follow(
         let query = [("wait_seconds", Some(STEP.as_secs().to_string()))];
         let path = with_query(&format!("/operations/{}", operation.id), &query);
         let request = Request::get(path).with_patience(STEP + MARGIN);
-        let failed = |error: crate::client::ClientError| {
+        let failed = |error: ClientError| {
             error.into_failure(&format!("it goes on, but how operation {} ends cannot be told", operation.id))
         };
         let answer = client.send(request).await.map_err(failed)?;
         let next: Operation = client.parse(&answer).map_err(failed)?;
         revision = answer.revision.or(revision);
         operation = next;
+    }
+}
+
+/// The same as if the first request had waited for it.
+fn failure(operation: Operation, what: &str) -> Failure {
+    match operation.problem {
+        Some(problem) => ClientError::problem(problem).into_failure(what),
+        None => Failure::new(what, operation.error.unwrap_or_else(|| "the control plane gave up".to_owned())),
     }
 }

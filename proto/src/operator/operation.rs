@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::AgentName;
+use crate::{AgentName, Problem};
 
 /// Something that takes several calls of a provider: answer of `GET /api/v1/operations/{id}`, and of what begins
 /// one. With `wait_seconds=N` it comes when the operation has ended, at the latest after that time. Once there is
@@ -22,9 +22,12 @@ pub struct Operation {
     pub state: OperationState,
     /// What is being done, or waited for, in words.
     pub progress: String,
-    /// What went wrong last.
+    /// Why it failed, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why it failed: what the request would have been answered that asked for it, had it waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
     /// When it began.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,

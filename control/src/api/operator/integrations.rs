@@ -51,7 +51,7 @@ enum Way {
     ),
     responses(
         (status = 201, description = "It is linked with the token", body = Integration),
-        (status = 200, description = "It has an identity that was made for it, or that failed", body = Operation),
+        (status = 200, description = "It has an identity that was made for it", body = Operation),
         (status = 202, description = "An identity is being made", body = Operation)
     )
 )]
@@ -95,7 +95,7 @@ pub(crate) async fn unlink(call: Call) -> Answer {
         ("provider" = ProviderName, Path, description = "gitlab")
     ),
     responses(
-        (status = 200, description = "It was replaced, or that failed", body = Operation),
+        (status = 200, description = "It was replaced", body = Operation),
         (status = 202, description = "It is being replaced", body = Operation)
     )
 )]

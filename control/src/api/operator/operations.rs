@@ -60,7 +60,7 @@ pub(super) fn begun(status: OperationStatus) -> Answer {
 }
 
 fn answer(status: OperationStatus, code: StatusCode) -> Answer {
-    let OperationStatus { id, kind, agent, state, progress, error, revision, created_at } = status;
+    let OperationStatus { id, kind, agent, state, progress, problem, revision, created_at } = status;
     let operation = Operation {
         id: id.to_string(),
         kind: kind.as_str().to_owned(),
@@ -71,7 +71,8 @@ fn answer(status: OperationStatus, code: StatusCode) -> Answer {
             domain::OperationState::Failed => OperationState::Failed,
         },
         progress,
-        error,
+        error: problem.as_ref().map(|problem| problem.detail.to_string()),
+        problem,
         created_at,
     };
     let answer: Response<Body> = answer::json_with(code, &operation)?;
