@@ -228,6 +228,6 @@ pub struct Debt {
     pub attempts: u32,
     /// When it is tried again.
     pub next_at: Timestamp,
-    /// Why it has not gone.
-    pub error: Option<String>,
+    /// What it waits for.
+    pub why: String,
 }

@@ -88,7 +88,7 @@ impl Integrations {
 
     /// What is still to be removed at providers.
     pub async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
-        Ok(self.0.store.debts(org).await?)
+        Ok(self.0.store.debts(org, self.now()).await?)
     }
 
     async fn found(&self, org: &OrgId, id: &str) -> Result<CredentialProvider> {

@@ -68,7 +68,7 @@ pub struct Debt {
     /// When it is tried again.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub next_at: Timestamp,
-    /// Why it has not gone.
+    /// Why it has not gone, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -168,6 +168,6 @@ fn owed(debt: domain::Debt) -> Debt {
         since: debt.since,
         attempts: debt.attempts.into(),
         next_at: debt.next_at,
-        error: debt.error,
+        error: Some(debt.why),
     }
 }

@@ -97,6 +97,39 @@ async fn a_debt_is_listed_and_paid_when_gitlab_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_a_provider_is_listed_from_the_first_moment_to_the_last() {
+    for deleted in [false, true] {
+        let world = World::new().await;
+        let service = world.linked(Mode::ServiceAccount).await;
+        let org = world.cause().actor.org;
+        service.rotate(&world.cause(), &agent(AGENT), &provider()).await.unwrap();
+        assert_eq!(service.debts(&org).await.unwrap(), [], "what an agent may still use is no debt");
+        if deleted {
+            world.store.delete_agent(&world.cause(), &agent(AGENT)).await.unwrap();
+        } else {
+            service.unlink(&world.cause(), &agent(AGENT), &provider()).await.unwrap();
+        }
+        let mut seen = Vec::new();
+        // Less than what was replaced is kept for.
+        for _ in 0..30 {
+            let debts = service.debts(&org).await.unwrap();
+            match service.provider_delete(&world.cause(), "maker").await {
+                Ok(()) => break,
+                Err(IntegrationError::Debts(count)) => assert_eq!(count, debts.len() as u64, "{debts:?}"),
+                Err(error) => panic!("{error}"),
+            }
+            seen.extend(debts.into_iter().map(|debt| debt.why));
+            service.schedule().await.unwrap();
+            world.pass(1);
+            service.remove_due().await.unwrap();
+        }
+        assert_eq!(service.provider_list(&org).await.unwrap().len(), 0, "{seen:?}");
+        assert!(seen.iter().any(|why| why.contains("looked for until it is gone")), "{seen:?}");
+        assert_eq!(deleted, seen.iter().any(|why| why.contains("about to be removed")), "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agents_end_is_its_identitys() {
     for mode in MODES {
         let world = World::new().await;

@@ -14,23 +14,40 @@ use crate::store::{Result, Store};
 /// How long brokers have to forget a token whose agent is gone before it is taken from them.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// That an agent has a minted identity of the same provider.
+const LINKED: &str = "EXISTS (SELECT 1 FROM integrations i JOIN agents a ON a.id = i.agent_id \
+    JOIN credential_providers p ON p.id = m.credential_provider_id \
+    WHERE i.agent_id = m.agent_id AND i.provider = p.provider AND i.origin = 'minted' AND a.state <> 'revoked')";
+
+/// What nobody can want any more.
+fn orphaned() -> String {
+    format!(
+        "(m.state = 'used' AND NOT {LINKED}) OR (m.state IN ('intended', 'made') AND NOT EXISTS \
+         (SELECT 1 FROM operations o WHERE o.id = m.operation_id AND o.state = 'running'))"
+    )
+}
+
+/// A token that was replaced, while the agent may still use it. Needs `now` as `$2`.
+const OVERLAPPING: &str = "m.state = 'doomed' AND m.attempts = 0 AND m.due_at > $2 AND EXISTS (SELECT 1 FROM \
+    integrations i WHERE i.agent_id = m.agent_id AND i.credential_provider_id = m.credential_provider_id)";
+
 impl Store {
     /// Dooms what nobody can want any more: what was made for agents that are gone, revoked or have another
     /// identity, and what operations have left behind. How many.
     pub(crate) async fn doom_orphans(&self, now: Timestamp) -> Result<u64> {
-        let orphaned = "(m.state = 'used' AND NOT EXISTS (SELECT 1 FROM integrations i JOIN agents a \
-            ON a.id = i.agent_id JOIN credential_providers p ON p.id = m.credential_provider_id \
-            WHERE i.agent_id = m.agent_id AND i.provider = p.provider AND i.origin = 'minted' \
-            AND a.state <> 'revoked')) OR (m.state IN ('intended', 'made') AND NOT EXISTS \
-            (SELECT 1 FROM operations o WHERE o.id = m.operation_id AND o.state = 'running'))";
-        let found = sqlx::query(assembled(format!("SELECT m.id FROM minted m WHERE {orphaned} LIMIT 1")))
-            .fetch_optional(&self.0.reader)
-            .await?;
-        if found.is_none() {
+        let orphaned = orphaned();
+        // What was replaced a moment ago is not kept for an agent that is gone.
+        let kept = format!("m.state = 'doomed' AND m.attempts = 0 AND m.due_at > $1 AND NOT {LINKED}");
+        let soon = ahead(now, GRACE);
+        let found = format!("SELECT m.id FROM minted m WHERE ({kept}) OR {orphaned} LIMIT 1");
+        if sqlx::query(assembled(found)).bind(soon).fetch_optional(&self.0.reader).await?.is_none() {
             return Ok(0);
         }
         let mut write = self.write().await?;
-        let doomed = write.doom(orphaned, "", GRACE, now).await?;
+        let sql =
+            format!("UPDATE minted SET due_at = $1 WHERE id IN (SELECT m.id FROM minted m WHERE {kept})");
+        sqlx::query(assembled(sql)).bind(soon).execute(write.connection()).await?;
+        let doomed = write.doom(&orphaned, "", GRACE, now).await?;
         write.commit().await?;
         Ok(doomed)
     }
@@ -102,17 +119,21 @@ impl Store {
         write.commit().await
     }
 
-    /// What could not be removed yet, oldest first.
-    pub(crate) async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
-        let rows = sqlx::query(
-            "SELECT m.id, m.agent, m.kind, m.name, m.doomed_at, m.attempts, m.due_at, m.last_error, \
-             p.name AS credential_provider FROM minted m LEFT JOIN credential_providers p \
-             ON p.id = m.credential_provider_id WHERE m.org_id = $1 AND m.state IN ('doomed', 'going') \
-             AND m.last_error IS NOT NULL ORDER BY m.doomed_at, m.id LIMIT 1000",
-        )
-        .bind(org.as_str())
-        .fetch_all(&self.0.reader)
-        .await?;
+    /// What is to be removed, oldest first: all that keeps a credential provider that no agent uses.
+    pub(crate) async fn debts(&self, org: &OrgId, now: Timestamp) -> Result<Vec<Debt>> {
+        let orphaned = orphaned();
+        let sql = format!(
+            "SELECT m.id, m.agent, m.kind, m.name, m.state, COALESCE(m.doomed_at, $2) AS since, m.attempts, \
+             m.due_at, m.last_error, p.name AS credential_provider FROM minted m \
+             LEFT JOIN credential_providers p ON p.id = m.credential_provider_id WHERE m.org_id = $1 \
+             AND ((m.state IN ('doomed', 'going') AND NOT ({OVERLAPPING})) OR {orphaned}) \
+             ORDER BY since, m.id LIMIT 1000"
+        );
+        let rows = sqlx::query(assembled(sql))
+            .bind(org.as_str())
+            .bind(micros(now))
+            .fetch_all(&self.0.reader)
+            .await?;
         rows.iter().map(debt).collect()
     }
 
@@ -131,15 +152,19 @@ impl Store {
 }
 
 fn debt(row: &AnyRow) -> Result<Debt> {
+    let waits_for = match row.text("state")?.as_str() {
+        "going" => "it was told to go, and is looked for until it is gone",
+        _ => "it is about to be removed",
+    };
     Ok(Debt {
         id: row.text("id")?.into(),
         agent: row.text("agent")?,
         credential_provider: row.optional_text("credential_provider")?.unwrap_or_default(),
         kind: kind(row)?.words(),
         name: row.text("name")?,
-        since: row.time("doomed_at")?,
+        since: row.time("since")?,
         attempts: u32::try_from(row.number("attempts")?).unwrap_or(0),
         next_at: row.time("due_at")?,
-        error: row.optional_text("last_error")?,
+        why: row.optional_text("last_error")?.unwrap_or_else(|| waits_for.to_owned()),
     })
 }
