@@ -59,15 +59,18 @@ impl Store {
     }
 
     /// What of an organisation wants somebody to do something: credentials that end within 60 days and those that
-    /// the provider refuses, those first that end first.
+    /// the provider refuses, those first that end first. Tokens of credential providers are among them.
     pub async fn attention(&self, org: &OrgId, now: Timestamp) -> Result<Vec<Attention>> {
         let rows = sqlx::query(
-            "SELECT s.name, s.expires_at, a.name AS agent, i.status, i.cause FROM secrets s \
-             LEFT JOIN agents a ON a.id = s.agent_id \
+            "SELECT s.name, s.expires_at, a.name AS agent, CAST(NULL AS TEXT) AS provider, i.status, i.cause \
+             FROM secrets s LEFT JOIN agents a ON a.id = s.agent_id \
              LEFT JOIN integrations i ON i.agent_id = s.agent_id AND i.id = s.id \
              WHERE s.org_id = $1 AND s.credential = 1 AND (i.status = 'invalid' OR \
              (s.expires_at <= $2 AND (i.origin IS NULL OR i.origin <> 'minted'))) \
-             ORDER BY s.expires_at, s.name, a.name LIMIT $3",
+             UNION ALL SELECT p.provider || ':token', p.token_expires_at, CAST(NULL AS TEXT), p.name, p.status, \
+             p.reason FROM credential_providers p WHERE p.org_id = $1 AND (p.status = 'inactive' OR \
+             (p.next_rotation_at IS NULL AND p.token_expires_at <= $2)) \
+             ORDER BY 2, 1, 3, 4 LIMIT $3",
         )
         .bind(org.as_str())
         .bind(ahead(now, DAYS[2]))
@@ -152,7 +155,7 @@ fn ending(row: &AnyRow) -> Result<Ending> {
 }
 
 fn attention(row: &AnyRow) -> Result<Attention> {
-    let is_invalid = row.optional_text("status")?.as_deref() == Some("invalid");
+    let is_invalid = matches!(row.optional_text("status")?.as_deref(), Some("invalid" | "inactive"));
     let cause = row.optional_text("cause")?;
     let agent = match row.optional_text("agent")? {
         Some(_) => Some(row.parsed("agent")?),
@@ -160,6 +163,7 @@ fn attention(row: &AnyRow) -> Result<Attention> {
     };
     Ok(Attention {
         agent,
+        credential_provider: row.optional_text("provider")?,
         credential: row.parsed("name")?,
         expires_at: row.optional_time("expires_at")?,
         refused: is_invalid.then(|| cause.unwrap_or_else(|| "unknown".to_owned())),

@@ -190,9 +190,12 @@ impl Screen {
 
 /// Credentials that want somebody to do something.
 fn attention_table(attention: &[Attention], now: Timestamp) -> Table {
-    let mut table = Table::new(["CREDENTIAL", "AGENT", "ENDS", "ATTENTION"]);
+    let mut table = Table::new(["CREDENTIAL", "OF", "ENDS", "ATTENTION"]);
     for one in attention {
         let what = match (&one.refused, one.expires_at) {
+            (Some(why), _) if one.credential_provider.is_some() => {
+                Cell::new(format!("the credential provider is inactive: {why}")).bad()
+            }
             (Some(cause), _) => Cell::new(format!("refused by the provider: {cause}")).bad(),
             (None, Some(end)) if end <= now => Cell::new("has ended").bad(),
             (None, Some(end)) => {
@@ -203,7 +206,7 @@ fn attention_table(attention: &[Attention], now: Timestamp) -> Table {
         };
         table.push([
             Cell::new(one.credential.as_str()),
-            Cell::maybe(one.agent.as_ref().map(AgentName::as_str)),
+            Cell::maybe(one.agent.as_ref().map(AgentName::as_str).or(one.credential_provider.as_deref())),
             expiry(one.expires_at, now),
             what,
         ]);

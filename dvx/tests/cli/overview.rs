@@ -97,14 +97,15 @@ fn the_screen_shows_credentials_that_come_to_their_end() {
             return ok(r#"{"items":[]}"#);
         }
         ok(
-            r#"{"version":"0.1.0","organisation":"default","revision":7,"active":0,"isolated":0,"revoked":0,"attention":[{"agent":"a","credential":"gitlab:token","expires_at":"2026-01-31T00:00:00Z"},{"agent":"b","credential":"github:token","expires_at":null,"refused":"revoked"},{"credential":"gitlab:token","expires_at":"2200-01-31T00:00:00Z"}]}"#,
+            r#"{"version":"0.1.0","organisation":"default","revision":7,"active":0,"isolated":0,"revoked":0,"attention":[{"agent":"a","credential":"gitlab:token","expires_at":"2026-01-31T00:00:00Z"},{"agent":"b","credential":"github:token","expires_at":null,"refused":"revoked"},{"credential":"gitlab:token","expires_at":"2200-01-31T00:00:00Z"},{"credential_provider":"main","credential":"gitlab:token","expires_at":"2200-01-31T00:00:00Z","refused":"its token was revoked"}]}"#,
         )
     }));
     let text = world.run("status").stdout;
     for row in [
-        "gitlab:token    a        2026-01-31T00:00:00Z    has ended",
-        "github:token    b        -                       refused by the provider: revoked",
-        "gitlab:token    -        2200-01-31T00:00:00Z    ends in ",
+        "gitlab:token    a       2026-01-31T00:00:00Z    has ended",
+        "github:token    b       -                       refused by the provider: revoked",
+        "gitlab:token    -       2200-01-31T00:00:00Z    ends in ",
+        "gitlab:token    main    2200-01-31T00:00:00Z    the credential provider is inactive: its token was revoked",
     ] {
         assert!(text.contains(row), "{row}: {text}");
     }

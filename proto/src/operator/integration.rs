@@ -97,19 +97,23 @@ pub struct Unlinked {
     pub warning: Option<String>,
 }
 
-/// A credential that ends within 60 days and is not replaced by itself, or that the provider refuses.
+/// A credential that ends within 60 days and is not replaced by itself, or that the provider refuses: an agent's,
+/// the organisation's, or a credential provider's own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attention {
     /// The agent; absent for a credential of the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
-    /// The secret's name.
+    /// The credential provider whose token it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_provider: Option<String>,
+    /// The secret's name; that of a credential provider has no other than those of agents.
     pub credential: SecretName,
     /// When it ends.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub expires_at: Option<Timestamp>,
-    /// Why the provider refuses it, where it does.
+    /// Why the provider refuses it, where it does, or why a credential provider is inactive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }

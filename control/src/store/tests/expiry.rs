@@ -1,6 +1,7 @@
 //! Credentials that come to their end.
 
 use dvx_proto::Secret;
+use dvx_proto::operator::Attention;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ground::{Ground, execute};
@@ -97,4 +98,15 @@ async fn a_provider_whose_token_nobody_replaces_is_said(ground: Ground) {
     }
     assert_eq!(store.warn_of_expiry(cause.time).await.unwrap(), 1);
     assert_eq!(store.warn_of_expiry(cause.time).await.unwrap(), 0);
+    let shown = store.attention(&cause.actor.org, cause.time).await.unwrap();
+    let names = |shown: &[Attention]| -> Vec<_> {
+        shown.iter().map(|one| (one.credential_provider.clone(), one.refused.clone())).collect()
+    };
+    assert_eq!(names(&shown), [(Some("p1".to_owned()), None)], "the other one is replaced");
+    assert_eq!(shown[0].expires_at.map(Timestamp::as_microsecond), Some(ends));
+    assert_eq!(store.attention(&cause.actor.org, cause.time - days(50)).await.unwrap().len(), 0, "far away");
+    let inactive = "UPDATE credential_providers SET status = 'inactive', reason = 'revoked' WHERE id = 'p2'";
+    execute(&store, inactive).await;
+    let shown = store.attention(&cause.actor.org, cause.time).await.unwrap();
+    assert!(names(&shown).contains(&(Some("p2".to_owned()), Some("revoked".to_owned()))), "{shown:?}");
 }
