@@ -59,12 +59,7 @@ impl Change<'_> {
 
     /// Waits a little for the brokers that are connected. The others only get a note.
     pub(crate) async fn await_connected(&self, client: &mut Client) {
-        self.await_connected_for(client, USUAL_WAIT).await;
-    }
-
-    /// The same, with a patience of its own.
-    pub(crate) async fn await_connected_for(&self, client: &mut Client, patience: Duration) {
-        match self.connected(client, patience).await {
+        match self.connected(client, USUAL_WAIT).await {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 let missing: Vec<String> = missing.iter().map(shown).collect();

@@ -244,3 +244,21 @@ fn every_agent_has_its_own() {
     eventually("one is left", || lab.identities().len() == 1);
     lab.settle(&["beta"]);
 }
+
+#[test]
+fn unlinking_names_the_enclaves_whose_broker_does_not_confirm() {
+    let mut lab = Lab::start();
+    let provider = lab.provider("main", Mode::ServiceAccount, &[]);
+    lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();
+    lab.world.kill();
+    let unlinked = lab.unlink("alpha");
+    assert_eq!(unlinked.success(), "", "the removal has succeeded");
+    assert!(unlinked.stderr.contains("lab-1"), "{}", unlinked.stderr);
+    lab.eventually_bare();
+    // And a person's token.
+    lab.link_pat("alpha", &lab.gitlab.token("dana", &["api"])).success();
+    let unlinked = lab.json(&["agent", "integration", "gitlab", "unlink", "alpha", "--yes"]);
+    assert_eq!(unlinked["missing"], json!(["lab-1"]), "{unlinked}");
+    assert!(unlinked["warning"].as_str().unwrap().contains("revoke"), "{unlinked}");
+    assert_eq!(lab.integrations("alpha"), Vec::<Value>::new());
+}

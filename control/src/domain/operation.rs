@@ -1,6 +1,6 @@
 //! Operations: what takes several calls to a provider, each of which can be the last before a crash.
 
-use dvx_proto::{AgentName, Problem, ProviderName};
+use dvx_proto::{AgentName, EnclaveName, Problem, ProviderName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +207,8 @@ pub struct UnlinkOutcome {
     pub revision: Revision,
     /// What is left to do, by us or by the operator; none where all is done.
     pub warning: Option<String>,
+    /// The enclaves whose brokers may still have it.
+    pub missing: Vec<EnclaveName>,
 }
 
 /// An identity or token that is still to be removed at a provider.

@@ -73,7 +73,8 @@ impl Integrations {
         let instance = instance.map_or_else(|| public_instance(provider), Ok)?;
         let page = token_page(provider, &instance);
         let warning = Some(format!("the token itself stays valid until its owner revokes it: {page}"));
-        Ok(UnlinkOutcome { revision, warning })
+        let missing = self.await_brokers(&cause.actor.org, agent, revision).await?;
+        Ok(UnlinkOutcome { revision, warning, missing })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dvx_gitlab::{AccessLevel, ProjectId};
 use dvx_proto::enclave::Verdict;
-use dvx_proto::{AgentName, Fingerprint, ProviderName};
+use dvx_proto::{AgentName, EnclaveName, Fingerprint, ProviderName};
 
 use super::{IntegrationError, Integrations, Result};
 use crate::clock;
@@ -122,24 +122,19 @@ impl Integrations {
         }
         let done = store.unlink(cause, agent, provider, ACKS).await?;
         let (id, revision) = done.ok_or(IntegrationError::NotLinked)?;
-        let mut warnings = Vec::new();
         let missing = self.await_brokers(org, agent, revision).await?;
-        if !missing.is_empty() {
-            warnings.push(format!("brokers have not confirmed yet: {}", missing.join(", ")));
-        }
         // Whatever is not done by then is done in the background.
         if let Ok(Err(error)) = tokio::time::timeout(REMOVAL, self.remove_of(&id)).await {
             tracing::warn!(error = crate::causes::causes(&error), "an identity is not removed yet");
         }
-        if let Some(why) = store.left_of(&id).await? {
-            warnings.push(format!(
+        let warning = store.left_of(&id).await?.map(|why| {
+            format!(
                 "the identity is not deleted at the provider yet ({why}); that is tried again, see dvx \
                  credential-provider debts"
-            ));
-        }
+            )
+        });
         self.0.wake.notify_one();
-        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-        Ok(UnlinkOutcome { revision, warning })
+        Ok(UnlinkOutcome { revision, warning, missing })
     }
 
     /// Replaces an agent's token by a new one.
@@ -216,7 +211,12 @@ impl Integrations {
     }
 
     /// The enclaves whose brokers may still have what came before a revision, after a while.
-    async fn await_brokers(&self, org: &OrgId, agent: &AgentName, revision: Revision) -> Result<Vec<String>> {
+    pub(super) async fn await_brokers(
+        &self,
+        org: &OrgId,
+        agent: &AgentName,
+        revision: Revision,
+    ) -> Result<Vec<EnclaveName>> {
         let begin = clock::monotonic();
         loop {
             let now = self.now();
@@ -227,7 +227,7 @@ impl Integrations {
                 Err(error) => return Err(error.into()),
             };
             let missing = enclaves.into_iter().filter(|enclave| enclave.missing(revision, now));
-            let missing: Vec<String> = missing.map(|enclave| enclave.name.to_string()).collect();
+            let missing: Vec<EnclaveName> = missing.map(|enclave| enclave.name).collect();
             if missing.is_empty() || begin.elapsed() >= ACKS {
                 return Ok(missing);
             }

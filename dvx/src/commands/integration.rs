@@ -20,9 +20,6 @@ use crate::{output, prompt, value};
 /// The control plane asks the provider for up to 30 seconds before it answers.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How long unlinking waits for brokers.
-const UNLINK_WAIT: Duration = Duration::from_secs(10);
-
 /// Which provider, in URLs and in words.
 #[derive(Clone, Copy)]
 struct Provider {
@@ -159,9 +156,9 @@ impl Link<'_> {
         let request = Request::delete(self.path()).with_patience(PATIENCE);
         let answer = client.send(request).await.map_err(failed)?;
         let unlinked: Unlinked = client.parse(&answer).map_err(failed)?;
-        if let Some(revision) = answer.revision {
-            let change = Change { revision, agent: Some(self.agent) };
-            change.await_connected_for(&mut client, UNLINK_WAIT).await;
+        if !unlinked.missing.is_empty() {
+            let names: Vec<String> = unlinked.missing.iter().map(|name| format!("enclave {name}")).collect();
+            note(&format!("warning: unlinked, but not yet in force at {}", names.join(", ")));
         }
         if let Some(warning) = &unlinked.warning {
             note(&format!("warning: {warning}"));

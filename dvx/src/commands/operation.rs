@@ -57,6 +57,9 @@ pub(super) async fn follow(
 fn failure(operation: Operation, what: &str) -> Failure {
     match operation.problem {
         Some(problem) => ClientError::problem(problem).into_failure(what),
-        None => Failure::new(what, operation.error.unwrap_or_else(|| "the control plane gave up".to_owned())),
+        None => {
+            let why = operation.error.unwrap_or_else(|| "the control plane gave up".to_owned());
+            Failure::new(what, why).with_hint("dvx credential-provider debts lists what is left of it")
+        }
     }
 }

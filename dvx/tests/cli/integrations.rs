@@ -75,19 +75,19 @@ fn a_link_that_nobody_answered_is_not_made_again() {
 #[test]
 fn unlinking_passes_on_what_is_left_to_do() {
     let world = World::new(Stub::new(|asked, _| match asked.line.starts_with("DELETE") {
-        true => {
-            json(200, Some(4), r#"{"warning":"the token still works: revoke it at https://gitlab.com/x"}"#)
-        }
-        false => ok(r#"{"revision":4,"complete":true,"missing":[]}"#),
+        true => json(
+            200,
+            Some(4),
+            r#"{"warning":"the token still works: revoke it at https://gitlab.com/x","missing":["lab-1","lab-2"]}"#,
+        ),
+        false => panic!("it waits for nothing itself: {}", asked.line),
     }));
-    let warning = "dvx: warning: the token still works: revoke it at https://gitlab.com/x\n";
+    let warning = "dvx: warning: unlinked, but not yet in force at enclave lab-1, enclave lab-2\n\
+                   dvx: warning: the token still works: revoke it at https://gitlab.com/x\n";
     assert_eq!(world.run("agent integration gitlab unlink a"), outcome(0, "", warning));
-    assert_eq!(
-        world.stub.lines(),
-        ["DELETE /api/v1/agents/a/integrations/gitlab", "GET /api/v1/deliveries/4?agent=a&wait_seconds=0"]
-    );
+    assert_eq!(world.stub.lines(), ["DELETE /api/v1/agents/a/integrations/gitlab"]);
     assert_eq!(world.run("agent integration github unlink a").status, 0);
-    assert_eq!(world.stub.lines()[2], "DELETE /api/v1/agents/a/integrations/github");
+    assert_eq!(world.stub.lines()[1], "DELETE /api/v1/agents/a/integrations/github");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::agent::AuthType;
-use crate::{AgentName, ProviderName, RemoteUrl, Secret, SecretName};
+use crate::{AgentName, EnclaveName, ProviderName, RemoteUrl, Secret, SecretName};
 
 /// The link of an agent to a provider: one element of `GET /api/v1/agents/{agent}/integrations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,6 +95,9 @@ pub struct Unlinked {
     /// What is left for somebody to do, or to wait for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// The enclaves whose brokers had not confirmed after ten seconds: there the token may still be served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<EnclaveName>,
 }
 
 /// A credential that ends within 60 days and is not replaced by itself, or that the provider refuses: an agent's,

@@ -70,8 +70,8 @@ pub(crate) async fn link(call: Call) -> Answer {
     }
 }
 
-/// Unlink an agent: its token is gone here at once, and what was made for it at the provider as soon as that
-/// answers.
+/// Unlink an agent: its token is gone here at once, at its broker when that confirms, for which the answer waits up
+/// to ten seconds, and what was made for it at the provider as soon as that answers.
 #[utoipa::path(
     delete, path = "/api/v1/agents/{agent}/integrations/{provider}", operation_id = "unlink_integration",
     params(
@@ -84,7 +84,8 @@ pub(crate) async fn unlink(call: Call) -> Answer {
     call.no_query()?;
     let (agent, provider) = (call.name(0, "agent")?, call.name(1, "provider")?);
     let outcome = call.app().integrations.unlink(&call.cause(), &agent, &provider).await?;
-    Ok(answer::at(outcome.revision, answer::json(&Unlinked { warning: outcome.warning })?))
+    let unlinked = Unlinked { warning: outcome.warning, missing: outcome.missing };
+    Ok(answer::at(outcome.revision, answer::json(&unlinked)?))
 }
 
 /// Replace the token of an identity that a credential provider has made.
