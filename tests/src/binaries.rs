@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// built here.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    let directory = directory();
+    let directory = directory_of_programs();
     let path = directory.join(name);
     if !path.exists() {
         BUILT.get_or_init(|| build(&directory));
@@ -20,7 +20,7 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// `target/<profile>`: a test's own executable lies in its `deps`.
-fn directory() -> PathBuf {
+pub(crate) fn directory_of_programs() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let deps = test.parent().expect("an executable lies in a directory");
     if deps.ends_with("deps") { deps.parent().unwrap_or(deps) } else { deps }.to_path_buf()

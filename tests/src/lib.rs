@@ -32,12 +32,14 @@ mod upstream;
 mod users;
 mod world;
 
+pub mod bench;
 pub mod git;
 
 use std::io::Write;
 
 pub use audit::{AuditLine, assert_chain, audit_lines};
 pub use binaries::binary;
+pub(crate) use binaries::directory_of_programs;
 pub use caller::{Caller, CallerSpec};
 pub use cgroup::{Cgroup, cgroup2_mount};
 pub use clock::{eventually, eventually_some, now, within};

@@ -35,6 +35,7 @@ pub struct World {
     pub broker_uid: u32,
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
+    broker_program: Option<PathBuf>,
     broker: Option<Daemon>,
     tcp: Option<SocketAddr>,
     clock: Vec<String>,
@@ -49,6 +50,7 @@ impl World {
             broker_uid,
             environment: Vec::new(),
             descriptors: None,
+            broker_program: None,
             movable_clock: false,
             joins: None,
         }
@@ -109,7 +111,8 @@ impl World {
                 ["sh", "-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"].map(String::from).into();
         }
         spec.after_user.clone_from(&self.clock);
-        let mut command = spec.command(&self.program("dvx-broker"));
+        let program = self.broker_program.clone().unwrap_or_else(|| self.program("dvx-broker"));
+        let mut command = spec.command(&program);
         command.args(arguments);
         self.set_environment(&mut command);
         command

@@ -1,6 +1,6 @@
 //! How a world comes to be.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::World;
 use crate::control::write_private;
@@ -12,6 +12,7 @@ pub struct Builder {
     pub(super) broker_uid: u32,
     pub(super) environment: Vec<(String, String)>,
     pub(super) descriptors: Option<u32>,
+    pub(super) broker_program: Option<PathBuf>,
     pub(super) movable_clock: bool,
     pub(super) joins: Option<Joins>,
 }
@@ -81,6 +82,13 @@ impl Builder {
         self
     }
 
+    /// Runs this program as the broker, instead of the one that was built with the tests.
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Self {
+        self.broker_program = Some(path.to_path_buf());
+        self
+    }
+
     /// Puts the broker's wall clock under [`World::advance_clock`]; only where
     /// [`faketime_library`](crate::faketime_library) is there.
     #[must_use]
@@ -123,6 +131,7 @@ impl Builder {
             broker_uid: self.broker_uid,
             environment: self.environment,
             descriptors: self.descriptors,
+            broker_program: self.broker_program,
             broker: None,
             tcp: None,
             clock: Vec::new(),
