@@ -112,7 +112,7 @@ impl App {
 
     /// Nobody is answered later for it.
     fn record(self: &Arc<Self>, id: &RequestId, actor: Actor, event: Event, now: Timestamp) {
-        let cause = Cause { actor, request_id: Some(id.as_str().to_owned()), time: now };
+        let cause = Cause { actor, request_id: Some(id.as_str().to_owned()), time: now, repeatable: None };
         let app = self.clone();
         tokio::spawn(async move {
             if let Err(error) = app.store.append_event(&cause, event).await {

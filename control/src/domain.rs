@@ -16,7 +16,7 @@ mod provider;
 mod rules;
 mod secret;
 
-pub use cause::{Actor, Cause, Changed};
+pub use cause::{Actor, Cause, Changed, Repeatable};
 pub use change::{Change, ChangedObject, Changes};
 pub use delivery::{AckRecord, EnclaveDelivery, SessionRecord};
 pub use enclave::{AgentRecord, EnclaveIdentity, Organisation};

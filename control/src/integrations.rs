@@ -32,7 +32,6 @@ use dvx_proto::{ProviderName, RemoteUrl};
 use jiff::Timestamp;
 use tokio::sync::{Notify, RwLock};
 
-use crate::domain::Changed;
 use crate::store::Store;
 use fail_points::FailPoints;
 use repair::Probes;
@@ -100,9 +99,6 @@ impl Integrations {
         &self.0.transport
     }
 }
-
-/// What came of linking a person's token: the revision that has it.
-pub type Linked = Changed<dvx_proto::operator::SecretInfo>;
 
 /// The provider whose identities we can make.
 fn gitlab() -> ProviderName {

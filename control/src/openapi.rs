@@ -138,9 +138,15 @@ fn complete(operation: &mut Operation, route: &Route) {
             response.headers.insert(REVISION.to_owned(), header.into());
         }
     }
-    if route.accepts == Accepts::Json && route.method == "POST" {
+    if takes_key(route) {
         operation.parameters.get_or_insert_default().push(idempotency_key().into());
     }
+}
+
+/// Whatever makes something. A rotation has no body.
+fn takes_key(route: &Route) -> bool {
+    let makes = route.accepts != Accepts::Nothing || route.path.ends_with("/integrations/{provider}/rotate");
+    route.method == "POST" && makes
 }
 
 fn idempotency_key() -> utoipa::openapi::path::Parameter {
@@ -174,14 +180,17 @@ fn problems(route: &Route) -> Vec<(&'static str, &'static str)> {
         problems.push(("409", "Not possible in this state"));
         problems.push(("413", "The body is too large"));
     }
-    if route.method == "POST" && route.accepts == Accepts::Json {
+    if takes_key(route) && route.accepts != Accepts::Secret {
         problems.push(("422", "The idempotency key belongs to another request"));
     }
     // A provider is asked, and has its own reasons.
     if route.method == "POST" && route.accepts == Accepts::Secret {
         problems.push(("404", "There is no such thing"));
         problems.push(("410", "The token has expired"));
-        problems.push(("422", "What is at the instance's address is not such a provider"));
+        problems.push((
+            "422",
+            "What is at the instance's address is not such a provider, or the idempotency key belongs to another request",
+        ));
         problems.push(("429", "The provider has had too many requests"));
     }
     problems

@@ -2,7 +2,8 @@
 
 use dvx_tests::git::GitClient;
 use dvx_tests::{
-    Agent, ControlPlane, Lab, Mode, World, answer_on_terminal, eventually, fresh_uid, run, skip_without_root,
+    Agent, ControlPlane, Lab, Mode, Request, World, answer_on_terminal, eventually, fresh_uid, run,
+    skip_without_root,
 };
 use serde_json::{Value, json};
 
@@ -261,4 +262,27 @@ fn unlinking_names_the_enclaves_whose_broker_does_not_confirm() {
     assert_eq!(unlinked["missing"], json!(["lab-1"]), "{unlinked}");
     assert!(unlinked["warning"].as_str().unwrap().contains("revoke"), "{unlinked}");
     assert_eq!(lab.integrations("alpha"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_request_that_comes_again_is_answered_alike_and_makes_nothing() {
+    let lab = Lab::start();
+    let provider = lab.provider("main", Mode::ServiceAccount, &["--rotate-every", "off"]);
+    let path = "/agents/alpha/integrations/gitlab";
+    let ask = |key: &str, path: &str, body: &Value| {
+        let request = Request::new("POST", &format!("/api/v1{path}")).header("Idempotency-Key", key);
+        lab.control.admin().send(&request.json(&body.to_string()))
+    };
+    let body = json!({ "credential_provider": provider });
+    let (first, again) = (ask("one", path, &body), ask("one", path, &body));
+    assert_eq!((first.status, again.status, first.json()), (200, 200, again.json()));
+    assert_eq!(ask("two", path, &body).status, 409, "it is linked already");
+    assert_eq!(ask("one", path, &json!({ "credential_provider": "other" })).status, 422);
+    let token = lab.gitlab.token("dana", &["api"]);
+    lab.unlink("alpha").success();
+    let body = json!({ "token": token, "instance_url": lab.gitlab.url() });
+    let (first, again) = (ask("three", path, &body), ask("three", path, &body));
+    assert_eq!((first.status, again.status, first.json()), (201, 201, again.json()));
+    lab.unlink("alpha").success();
+    lab.eventually_bare();
 }

@@ -27,13 +27,24 @@ pub struct Cause {
     pub request_id: Option<String>,
     /// When.
     pub time: Timestamp,
+    /// How the same request is known when it comes again, where it is to be carried out once.
+    pub repeatable: Option<Repeatable>,
+}
+
+/// The mark of a request that is carried out once, however often it comes.
+#[derive(Debug, Clone)]
+pub struct Repeatable {
+    /// What its sender knows it by.
+    pub key: String,
+    /// SHA-256 of method, path and body: the same key with another request is refused.
+    pub request: [u8; 32],
 }
 
 impl Cause {
     /// What the control plane does by itself.
     pub fn system(org: OrgId, organisation: String, time: Timestamp) -> Self {
         let actor = Actor { org, organisation, name: "system".into(), role: None };
-        Self { actor, request_id: None, time }
+        Self { actor, request_id: None, time, repeatable: None }
     }
 }
 

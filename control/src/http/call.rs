@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::RequestId;
 use super::body::{self, Accepts};
 use super::error::Refusal;
+use super::idempotency;
 use crate::app::App;
 use crate::domain::{Actor, Cause, OrgId};
 
@@ -50,7 +51,13 @@ impl Call {
 
     /// What its changes are put down to.
     pub(crate) fn cause(&self) -> Cause {
-        Cause { actor: self.actor.clone(), request_id: Some(self.id.as_str().to_owned()), time: self.now }
+        let request_id = Some(self.id.as_str().to_owned());
+        Cause { actor: self.actor.clone(), request_id, time: self.now, repeatable: None }
+    }
+
+    /// The same, of what is carried out once if the request has a key.
+    pub(crate) fn cause_once(&self) -> Cause {
+        Cause { repeatable: idempotency::repeatable(self), ..self.cause() }
     }
 
     /// The n-th name of the path. What cannot be a name is not the name of anything.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::answer::{self, Answer};
 use super::call::Call;
 use super::error::Refusal;
-use crate::domain::{Changed, Once, Outcome, StoredAnswer};
+use crate::domain::{Changed, Once, Outcome, Repeatable, StoredAnswer};
 
 /// The longest key. Clients send a UUID or something like it.
 const MAX_KEY_BYTES: usize = 128;
@@ -38,6 +38,12 @@ pub(crate) struct Created<'c> {
 pub(crate) fn once(call: &Call) -> Option<Created<'_>> {
     let key = call.idempotency_key()?;
     Some(Created { key, request: fingerprint(&call.identity()) })
+}
+
+/// The mark of a request that is carried out once, for what takes more than one transaction.
+pub(crate) fn repeatable(call: &Call) -> Option<Repeatable> {
+    let Created { key, request } = once(call)?;
+    Some(Repeatable { key: key.to_owned(), request })
 }
 
 impl Created<'_> {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::check::{Asked, CHECK_LIMIT, CheckError, token_page};
-use super::{IntegrationError, Integrations, Linked, Result, github, gitlab};
-use crate::domain::{Cause, Changed, Identity, Metadata, NewSecret, Origin, UnlinkOutcome};
+use super::{IntegrationError, Integrations, Result, github, gitlab};
+use crate::domain::{Cause, Identity, Metadata, NewSecret, Origin, Revision, UnlinkOutcome};
 
 /// What is known of a token that is good.
 pub(super) struct Checked {
@@ -26,9 +26,12 @@ impl Integrations {
         provider: &ProviderName,
         token: Token,
         instance_url: Option<RemoteUrl>,
-    ) -> Result<Linked> {
+    ) -> Result<Revision> {
         let name: SecretName =
             format!("{provider}:token").parse().map_err(|_| IntegrationError::UnknownProvider)?;
+        if self.store().made_before(cause).await?.is_some() {
+            return Ok(self.store().revision(&cause.actor.org).await?);
+        }
         self.rest(&cause.actor.org, self.store().under_way(&cause.actor.org, agent, provider).await?).await?;
         // Nobody's token is sent anywhere for an agent that cannot have it.
         let before = self.store().integration(&cause.actor.org, agent, provider).await?;
@@ -54,8 +57,7 @@ impl Integrations {
         };
         let value = Secret::from(token.expose_secret().to_vec());
         let secret = NewSecret { name, value, metadata };
-        let Changed { revision, value } = self.store().link_pat(cause, agent, secret, &identity).await?;
-        Ok(Changed { revision, value: value.info })
+        Ok(self.store().link_pat(cause, agent, secret, &identity).await?)
     }
 
     /// Takes a token away that we did not make: here, which is all that we can do.

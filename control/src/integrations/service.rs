@@ -33,6 +33,9 @@ impl Integrations {
         access_level: Option<AccessLevel>,
     ) -> Result<OperationStatus> {
         let org = &cause.actor.org;
+        if let Some(begun) = self.0.store.made_before(cause).await? {
+            return self.awaited(org, begun.into()).await;
+        }
         let provider =
             self.0.store.provider(org, credential_provider).await?.ok_or(IntegrationError::NoProvider)?;
         if let Some(reason) = provider.inactive {
@@ -75,6 +78,7 @@ impl Integrations {
                 Err(StoreError::Conflict(Conflict::UnderWay(id))) => {
                     let running = self.0.store.operation(&cause.actor.org, &id).await?;
                     if running.is_some_and(|running| running.is_running() && same(&running)) {
+                        self.0.store.remember_made(cause, id.as_str()).await?;
                         return Ok(id);
                     }
                     if !self.at_its_end(&cause.actor.org, &id).await? {
@@ -145,6 +149,9 @@ impl Integrations {
         provider: &ProviderName,
     ) -> Result<OperationStatus> {
         let org = &cause.actor.org;
+        if let Some(begun) = self.0.store.made_before(cause).await? {
+            return self.awaited(org, begun.into()).await;
+        }
         let mut found = self.0.store.integration(org, agent, provider).await?;
         if found.is_none() {
             // It may be about to be linked.

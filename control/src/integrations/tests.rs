@@ -4,4 +4,5 @@ mod crashes;
 mod left_behind;
 mod life;
 mod repair;
+mod repeated;
 mod world;

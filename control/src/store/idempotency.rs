@@ -2,9 +2,9 @@
 
 use super::row::{Columns, micros, stored};
 use super::transaction::Write;
-use super::{Conflict, Result, StoreError};
+use super::{Conflict, Result, Store, StoreError};
 use crate::crypto::{Aad, Envelope};
-use crate::domain::{Cause, Changed, Once, StoredAnswer};
+use crate::domain::{Cause, Changed, Once, Repeatable, Revision, StoredAnswer};
 
 impl Write<'_> {
     /// The answer to the same request, where it has come before. The organisation's row must be taken: so of two
@@ -76,6 +76,58 @@ impl Write<'_> {
         .await?;
         Ok(())
     }
+}
+
+/// What takes more than one transaction is remembered by the id of what it began or made; the answer tells how that
+/// stands now.
+impl Store {
+    /// What the same request made when it came before.
+    pub(crate) async fn made_before(&self, cause: &Cause) -> Result<Option<String>> {
+        if cause.repeatable.is_none() {
+            return Ok(None);
+        }
+        let mut write = self.write().await?;
+        write.lock(&cause.actor.org).await?;
+        write.made_before(cause).await
+    }
+
+    /// Remembers what a request has come to that another one had begun.
+    pub(crate) async fn remember_made(&self, cause: &Cause, id: &str) -> Result<()> {
+        if cause.repeatable.is_none() {
+            return Ok(());
+        }
+        let mut write = self.write().await?;
+        write.lock(&cause.actor.org).await?;
+        if write.made_before(cause).await?.is_none() {
+            write.remember_made(cause, id).await?;
+        }
+        write.commit().await
+    }
+}
+
+impl Write<'_> {
+    /// The same, where the organisation's row is taken.
+    pub(super) async fn made_before(&mut self, cause: &Cause) -> Result<Option<String>> {
+        let once = once(cause);
+        let Some(answer) = self.repeated(cause, once.as_ref()).await? else { return Ok(None) };
+        let id = String::from_utf8(answer.body.expose_secret().to_vec());
+        id.map(Some).map_err(|_| StoreError::Corrupt("an answer that is no id"))
+    }
+
+    /// Remembers what a request made, in the transaction that makes it.
+    pub(super) async fn remember_made(&mut self, cause: &Cause, id: &str) -> Result<()> {
+        let changed = Changed { revision: Revision(0), value: id.to_owned() };
+        self.remember(cause, once(cause).as_ref(), &changed).await
+    }
+}
+
+fn once(cause: &Cause) -> Option<Once<'_, String>> {
+    let Repeatable { key, request } = cause.repeatable.as_ref()?;
+    Some(Once { key, request: *request, render: &reference })
+}
+
+fn reference(made: &Changed<String>) -> StoredAnswer {
+    StoredAnswer { status: 200, revision: made.revision, body: made.value.clone().into_bytes().into() }
 }
 
 /// What a stored answer is bound to.

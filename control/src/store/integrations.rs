@@ -28,11 +28,14 @@ impl Store {
         agent: &AgentName,
         secret: NewSecret,
         identity: &Identity,
-    ) -> Result<Changed<SecretSet>> {
+    ) -> Result<Revision> {
         let org = &cause.actor.org;
         let provider = secret.name.provider().ok_or(StoreError::Corrupt("a token without a provider"))?;
         let mut write = self.write().await?;
-        write.lock(org).await?;
+        let revision = write.lock(org).await?;
+        if write.made_before(cause).await?.is_some() {
+            return Ok(revision);
+        }
         let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
         if let Some(found) = write.integration(&owner, &provider).await?
             && found.origin != Origin::Manual
@@ -42,8 +45,9 @@ impl Store {
         write.refuse_running(&owner, &provider).await?;
         let event = Event::allowed("integration.link", secret.name.as_str());
         let changed = write.set_linked(cause, owner, secret, Origin::Pat, identity, event).await?;
+        write.remember_made(cause, provider.as_str()).await?;
         write.commit().await?;
-        Ok(changed)
+        Ok(changed.revision)
     }
 
     /// Takes a token away that was linked or set by hand, and ends what runs to replace it; none where there is none

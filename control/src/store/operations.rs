@@ -167,7 +167,7 @@ impl Operation {
     pub(crate) fn cause(&self, now: Timestamp) -> Cause {
         let name = self.notes.actor.clone();
         let actor = Actor { org: self.org.clone(), organisation: String::new(), name, role: None };
-        Cause { actor, request_id: None, time: now }
+        Cause { actor, request_id: None, time: now, repeatable: None }
     }
 }
 

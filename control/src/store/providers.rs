@@ -72,6 +72,9 @@ impl Store {
         };
         let mut write = self.write().await?;
         write.lock(org).await?;
+        if let Some(made) = write.made_before(cause).await? {
+            return Ok((made.into(), None));
+        }
         let kek = write.writing_kek().await?;
         let envelope = Envelope::seal(&kek, &aad(&bound), new.token.value.expose_secret());
         sqlx::query(
@@ -104,6 +107,7 @@ impl Store {
             Some(provider) => Some(write.begin_provider_rotation(cause, &id, provider).await?),
             None => None,
         };
+        write.remember_made(cause, id.as_str()).await?;
         write.commit().await?;
         Ok((id, rotation))
     }
@@ -186,6 +190,8 @@ impl Store {
                 return Ok(false);
             }
             write.end(&operation.id, OperationState::Done, None, cause.time).await?;
+        } else if write.made_before(cause).await?.is_some() {
+            return Ok(true);
         } else if let Some(running) = write.running(&of_provider(&provider.id)).await? {
             let problem =
                 Problem::new(Code::Conflict, "the credential provider was given another token meanwhile");
@@ -219,6 +225,7 @@ impl Store {
         .await?;
         write.write_provider_head(&provider.org, &provider.id, version).await?;
         write.event(cause, Event::allowed("credential-provider.rotate", provider.name.as_str())).await?;
+        write.remember_made(cause, provider.id.as_str()).await?;
         // What could not be removed for want of a token can be now.
         sqlx::query(
             "UPDATE minted SET due_at = $2 WHERE credential_provider_id = $1 AND state IN ('doomed', 'going') \

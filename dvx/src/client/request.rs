@@ -17,7 +17,6 @@ pub(crate) struct Request {
     body: Option<Bytes>,
     idempotency_key: Option<String>,
     patience: Option<Duration>,
-    is_single: bool,
 }
 
 impl Request {
@@ -44,6 +43,11 @@ impl Request {
 
     /// Something new, which a second request with the same key does not make again.
     pub(crate) fn create(path: impl Into<String>, body: &impl Serialize) -> Result<Self, ClientError> {
+        Self::post_json(path, body)?.keyed()
+    }
+
+    /// The same, with a key of its own.
+    pub(crate) fn keyed(self) -> Result<Self, ClientError> {
         let mut bytes = [0; 16];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
             .map_err(|_| ClientError::Unspeakable)?;
@@ -52,7 +56,7 @@ impl Request {
             write!(key, "{byte:02x}").ok();
             key
         });
-        Ok(Self { idempotency_key: Some(key), ..Self::post_json(path, body)? })
+        Ok(Self { idempotency_key: Some(key), ..self })
     }
 
     /// The same, with a patience of its own.
@@ -61,20 +65,14 @@ impl Request {
         Self { patience: Some(patience), ..self }
     }
 
-    /// The same, never sent again: a second time it would be refused because of the first.
-    #[must_use]
-    pub(crate) fn once(self) -> Self {
-        Self { is_single: true, ..self }
-    }
-
     fn new(method: Method, path: impl Into<String>, body: Option<Bytes>) -> Self {
-        Self { method, path: path.into(), body, idempotency_key: None, patience: None, is_single: false }
+        Self { method, path: path.into(), body, idempotency_key: None, patience: None }
     }
 
     /// Whether it does no harm to send it again when nobody knows what became of it. After a deletion that
     /// was carried out, a second one would say that there is no such thing.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.method != Method::DELETE && !self.is_single
+        self.method != Method::DELETE
     }
 
     pub(super) fn method(&self) -> &Method {

@@ -109,7 +109,7 @@ impl Link<'_> {
         let mut client = super::client()?;
         let whose = format!("{} token for the agent {}", self.provider.words, self.agent);
         let body = LinkIntegration { token: Some(value::token(pat, &whose)?), ..body };
-        let request = Request::post_json(self.path(), &body).map_err(failed)?.once();
+        let request = Request::create(self.path(), &body).map_err(failed)?;
         drop(body);
         let answer = client.send(request.with_patience(PATIENCE)).await.map_err(failed)?;
         let integration: Integration = client.parse(&answer).map_err(failed)?;
@@ -129,10 +129,10 @@ impl Link<'_> {
         let failed = |error| self.failed(verb, preposition, error);
         let mut client = super::client()?;
         let request = match body {
-            Some(body) => Request::post_json(path, body).map_err(failed)?,
-            None => Request::post(path),
+            Some(body) => Request::create(path, body),
+            None => Request::post(path).keyed(),
         };
-        let answer = client.send(request.once().with_patience(PATIENCE)).await.map_err(failed)?;
+        let answer = client.send(request.map_err(failed)?.with_patience(PATIENCE)).await.map_err(failed)?;
         let begun: Operation = client.parse(&answer).map_err(failed)?;
         let what = format!("cannot {verb} the agent {} {preposition} {}", self.agent, self.provider.words);
         let revision = operation::follow(&mut client, begun, answer.revision, &what).await?;

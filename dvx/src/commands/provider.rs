@@ -67,7 +67,7 @@ async fn create(new: NewCredentialProvider, format: OutputFormat) -> Result<Exit
         provisioning_mode,
         rotate_every_seconds,
     };
-    let request = Request::post_json(PATH, &body).map_err(failed)?.once();
+    let request = Request::create(PATH, &body).map_err(failed)?;
     drop(body);
     let answer = client.send(request.with_patience(PATIENCE)).await.map_err(failed)?;
     let created: CredentialProvider = client.parse(&answer).map_err(failed)?;
@@ -81,7 +81,7 @@ async fn rotate(id: &str, token: Option<&HiddenText>, format: OutputFormat) -> R
     let mut client = super::client()?;
     let token = value::token(token, &format!("token for the credential provider {id}"))?;
     let body = RotateCredentialProvider { token };
-    let request = Request::post_json(path, &body).map_err(failed)?.once();
+    let request = Request::create(path, &body).map_err(failed)?;
     drop(body);
     let answer = client.send(request.with_patience(PATIENCE)).await.map_err(failed)?;
     let rotated: CredentialProvider = client.parse(&answer).map_err(failed)?;

@@ -64,12 +64,18 @@ fn what_fails_in_the_end_says_why() {
 }
 
 #[test]
-fn a_link_that_nobody_answered_is_not_made_again() {
+fn a_link_that_nobody_answered_is_asked_for_again_as_the_same() {
     let world = World::new(Stub::new(|_, _| None));
     let outcome = world.run_with("agent integration gitlab link a", "glpat-planted\n");
     assert_eq!((outcome.status, outcome.stdout.as_str()), (5, ""));
     assert!(!outcome.stderr.contains("planted"), "{}", outcome.stderr);
-    assert_eq!(world.stub.lines(), ["POST /api/v1/agents/a/integrations/gitlab"]);
+    let asked = world.stub.asked();
+    assert_eq!(asked.len(), 3);
+    for one in &asked {
+        assert_eq!(one.line, "POST /api/v1/agents/a/integrations/gitlab");
+        assert!(one.header("idempotency-key").is_some());
+        assert_eq!(one.header("idempotency-key"), asked[0].header("idempotency-key"));
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Caller {
             role: None,
         };
         let request_id = request.extensions().get::<RequestId>().map(|id| id.as_str().to_owned());
-        Cause { actor, request_id, time }
+        Cause { actor, request_id, time, repeatable: None }
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) async fn link(call: Call) -> Answer {
     match way {
         Way::Token { token, instance_url } => with_token(&call, &agent, &provider, token, instance_url).await,
         Way::Minted { credential_provider, project, access_level } => {
-            let (cause, integrations) = (call.cause(), &call.app().integrations);
+            let (cause, integrations) = (call.cause_once(), &call.app().integrations);
             let linked =
                 integrations.link_minted(&cause, &agent, &credential_provider, project, access_level);
             begun(linked.await?)
@@ -103,7 +103,7 @@ pub(crate) async fn unlink(call: Call) -> Answer {
 pub(crate) async fn rotate(call: Call) -> Answer {
     call.no_query()?;
     let (agent, provider) = (call.name(0, "agent")?, call.name(1, "provider")?);
-    begun(call.app().integrations.rotate(&call.cause(), &agent, &provider).await?)
+    begun(call.app().integrations.rotate(&call.cause_once(), &agent, &provider).await?)
 }
 
 async fn with_token(
@@ -113,18 +113,18 @@ async fn with_token(
     token: Token,
     instance_url: Option<RemoteUrl>,
 ) -> Answer {
-    let cause = call.cause();
+    let cause = call.cause_once();
     let linked = call.app().integrations.link_pat(&cause, agent, provider, token, instance_url).await;
     if let Err(IntegrationError::Check(error)) = &linked {
         let subject = Some(format!("{provider}:token"));
         let event = Event::denied("integration.link", subject, error.to_string()).about(agent.as_str());
         call.app().store.append_event(&cause, event).await?;
     }
-    let linked = linked?;
+    let revision = linked?;
     let all = call.app().store.integrations(call.org(), agent).await?;
     let integration = all.into_iter().find(|integration| integration.provider == *provider);
     let integration = integration.ok_or_else(|| Refusal::not_found("integration"))?;
-    Ok(answer::at(linked.revision, answer::json_with(StatusCode::CREATED, &integration)?))
+    Ok(answer::at(revision, answer::json_with(StatusCode::CREATED, &integration)?))
 }
 
 fn way(provider: &ProviderName, given: LinkIntegration) -> Result<Way, Refusal> {

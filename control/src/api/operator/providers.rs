@@ -66,7 +66,7 @@ pub(crate) async fn create(call: Call) -> Answer {
         rotate_every: given.rotate_every_seconds.map(Duration::from_secs),
         token: token(&given.token)?,
     };
-    let created = call.app().integrations.provider_create(&call.cause(), request).await?;
+    let created = call.app().integrations.provider_create(&call.cause_once(), request).await?;
     answer::json_with(StatusCode::CREATED, &shown(created))
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn rotate(call: Call) -> Answer {
     let id: String = call.name(0, "credential provider")?;
     let given: RotateCredentialProvider = call.json()?;
     let token = token(&given.token)?;
-    let rotated = call.app().integrations.provider_rotate(&call.cause(), &id, token).await?;
+    let rotated = call.app().integrations.provider_rotate(&call.cause_once(), &id, token).await?;
     answer::json(&shown(rotated))
 }
 

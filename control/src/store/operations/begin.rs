@@ -42,6 +42,9 @@ impl Store {
         let org = &cause.actor.org;
         let mut write = self.write().await?;
         write.lock(org).await?;
+        if let Some(id) = write.made_before(cause).await? {
+            return Ok(id.into());
+        }
         let owner = write.owner(org, Some(agent)).await?.ok_or(StoreError::NotFound(Object::Agent))?;
         write.refuse_running(&owner, provider).await?;
         write.refuse_revoked(&owner.id).await?;
@@ -78,6 +81,7 @@ impl Store {
         let new =
             NewOperation { id: &id, kind, agent, provider, credential_provider, key, step, notes: &notes };
         write.insert_operation(cause, new, delay).await?;
+        write.remember_made(cause, id.as_str()).await?;
         write.commit().await?;
         Ok(id)
     }

@@ -72,7 +72,7 @@ impl Ground {
         let organisation = store.organisation("default").await.unwrap().unwrap();
         let (org, organisation) = (organisation.id, organisation.name);
         let actor = Actor { org, organisation, name: "admin".into(), role: Some(Role::Admin) };
-        Cause { actor, request_id: Some("r-1".into()), time: clock::wall() }
+        Cause { actor, request_id: Some("r-1".into()), time: clock::wall(), repeatable: None }
     }
 
     pub(crate) async fn enclave(&self, store: &Store, cause: &Cause, name: &str) -> CreatedEnclave {

@@ -228,7 +228,7 @@ async fn organisations_do_not_see_each_other(ground: Ground) {
         .await
         .unwrap();
     let actor = store.operator_by_token(&token.hashed()).await.unwrap().unwrap();
-    let other = crate::domain::Cause { actor, request_id: None, time: cause.time };
+    let other = crate::domain::Cause { actor, ..cause.clone() };
     let agent = "a".parse().unwrap();
     assert!(matches!(store.agent(&other.actor.org, &agent).await, Err(StoreError::NotFound(Object::Agent))));
     assert!(matches!(store.delete_agent(&other, &agent).await, Err(StoreError::NotFound(Object::Agent))));
