@@ -14,6 +14,8 @@ mod rates;
 mod record;
 mod rejections;
 mod secrets;
+#[cfg(test)]
+pub(crate) mod stepping;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +25,12 @@ use bytes::Bytes;
 use dvx_proto::agent::{Route, Transport};
 use dvx_proto::{Code, EnclaveName};
 use hyper::Request;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 
 pub(crate) use self::answer::Answer;
 use self::answer::rendered;
 pub(crate) use self::caller::Peer;
+use self::framing::RequestBody;
 use self::problem::Refusal;
 pub(crate) use self::rates::{Rates, Refusals};
 use self::record::{Record, RequestIds, Served};
@@ -92,10 +94,13 @@ pub(crate) struct Parts {
     pub(crate) transports: Vec<Transport>,
 }
 
+/// The rules and what is held under them.
+type InForce = (Arc<Settings>, Arc<View>);
+
 /// One request of an agent, as the route's own file sees it. It is decided on one view of the keyring.
 struct Context<'a> {
     api: &'a Api,
-    settings: &'a Settings,
+    max_stale: Duration,
     agent: &'a AgentRule,
     peer: &'a Peer,
     route: &'a Route,
@@ -121,9 +126,18 @@ impl Api {
     }
 
     /// Answers one request.
-    pub(crate) async fn handle(&self, peer: &Peer, request: Request<Incoming>, now: Now) -> Answer {
+    pub(crate) async fn handle(&self, peer: &Peer, request: Request<impl RequestBody>, now: Now) -> Answer {
+        self.handle_under(self.in_force(), peer, request, now).await
+    }
+
+    async fn handle_under(
+        &self,
+        (settings, view): InForce,
+        peer: &Peer,
+        request: Request<impl RequestBody>,
+        now: Now,
+    ) -> Answer {
         let route = Route::at(request.uri().path());
-        let (settings, view) = self.in_force();
         let mut record = Record::new(&self.request_ids, request.uri().path(), route.as_ref(), now);
         let result = match self.check(peer, &request) {
             Err(refusal) => Err(refusal),
@@ -136,19 +150,11 @@ impl Api {
         self.finish(peer, &settings, &record, result)
     }
 
-    /// The rules and what is held under them. An upstream that changes both takes the rules that will not hold
+    /// An upstream that changes both takes the rules that will not hold
     /// any more out of force first, then changes what is held, then puts the new rules into force. So two looks
     /// at the same settings with what is held in between are one look.
-    fn in_force(&self) -> (Arc<Settings>, Arc<View>) {
-        let mut settings = self.settings.load_full();
-        loop {
-            let view = Arc::clone(&self.keyring.load());
-            let after = self.settings.load_full();
-            if Arc::ptr_eq(&settings, &after) {
-                return (settings, view);
-            }
-            settings = after;
-        }
+    fn in_force(&self) -> InForce {
+        in_one_look(|| self.settings.load_full(), || Arc::clone(&self.keyring.load()))
     }
 
     /// A request that could not even be parsed; the parser has answered it.
@@ -175,7 +181,7 @@ impl Api {
         );
     }
 
-    fn check(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), Refusal> {
+    fn check(&self, peer: &Peer, request: &Request<impl RequestBody>) -> Result<(), Refusal> {
         framing::check(request)?;
         match peer.transport {
             Transport::Unix => Ok(()),
@@ -189,7 +195,7 @@ impl Api {
         settings: &'a Settings,
         view: Arc<View>,
         route: Option<&Route>,
-        request: Request<Incoming>,
+        request: Request<impl RequestBody>,
         record: &mut Record<'a>,
     ) -> Result<Served, Refusal> {
         let agent = self.authenticate(peer, settings, request.headers(), record.now)?;
@@ -199,7 +205,8 @@ impl Api {
         }
         let route = route.ok_or_else(Refusal::not_found)?;
         allow(route, &request)?;
-        let mut context = Context { api: self, settings, agent, peer, route, view, now: record.now };
+        let max_stale = settings.max_stale;
+        let mut context = Context { api: self, max_stale, agent, peer, route, view, now: record.now };
         // What waits for a body is boxed, so that the rest need not move its state around.
         let result = match route {
             Route::Discover => Err(Refusal::not_found()),
@@ -219,7 +226,38 @@ impl Api {
     }
 }
 
+/// See [`Api::in_force`].
+fn in_one_look(mut settings: impl FnMut() -> Arc<Settings>, mut view: impl FnMut() -> Arc<View>) -> InForce {
+    let mut before = settings();
+    loop {
+        let view = view();
+        let after = settings();
+        if Arc::ptr_eq(&before, &after) {
+            return (before, view);
+        }
+        before = after;
+    }
+}
+
 impl Context<'_> {
+    /// Reads the request's body, for which its sender takes as long as it likes.
+    async fn read_body(&mut self, body: impl RequestBody) -> Result<Bytes, Refusal> {
+        let body = framing::read_body(body).await?;
+        self.look_again()?;
+        Ok(body)
+    }
+
+    /// To be done after every wait: what was in force before may not be any more, and the caller may not be this
+    /// agent any more.
+    fn look_again(&mut self) -> Result<(), Refusal> {
+        let (settings, view) = self.api.in_force();
+        if !settings.rules.contains(self.agent) {
+            return Err(caller::unknown("the caller was this agent before it waited".to_owned()));
+        }
+        (self.max_stale, self.view, self.now) = (settings.max_stale, view, clock::now());
+        Ok(())
+    }
+
     fn entry(&self) -> Option<&AgentEntry> {
         self.view.snapshot.agents.get(&self.agent.name).map(Arc::as_ref)
     }
@@ -241,7 +279,7 @@ impl Context<'_> {
     }
 
     fn freshness(&self, frozen_since: Option<Monotonic>) -> Freshness {
-        self.view.freshness(frozen_since, self.now.mono, self.settings.max_stale)
+        self.view.freshness(frozen_since, self.now.mono, self.max_stale)
     }
 
     /// What the policy is told of a value that the agent has.
@@ -284,7 +322,7 @@ impl Context<'_> {
 }
 
 /// A known path takes one method.
-fn allow(route: &Route, request: &Request<Incoming>) -> Result<(), Refusal> {
+fn allow<B>(route: &Route, request: &Request<B>) -> Result<(), Refusal> {
     let method = route.spec().method;
     if request.method().as_str() == method {
         return Ok(());

@@ -77,7 +77,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
 }
 
 /// The caller learns no more than that; the log has what the kernel said.
-fn unknown(reason: String) -> Refusal {
+pub(super) fn unknown(reason: String) -> Refusal {
     Refusal::new(Code::PeerUnknown, "no agent is configured for the user and process that called")
         .with_hint("ask the operator of this enclave which user, unit or group the agent must run as")
         .with_reason(reason)

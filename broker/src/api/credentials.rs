@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use dvx_proto::ProviderName;
 use dvx_proto::agent::Rejection;
-use hyper::body::Incoming;
 use hyper::header::LINK;
 
 use super::answer::{accepted, rendered};
+use super::framing::RequestBody;
 use super::problem::Refusal;
 use super::record::Served;
 use super::{Context, framing};
@@ -34,9 +34,9 @@ impl Context<'_> {
     pub(super) async fn rejected(
         &mut self,
         provider: Option<&ProviderName>,
-        body: Incoming,
+        body: impl RequestBody,
     ) -> Result<Served, Refusal> {
-        let body = framing::read_body(body).await?;
+        let body = self.read_body(body).await?;
         let report: Rejection = framing::parse(&body)?;
         let credential = self.permitted(self.linked(provider))?;
         let held = credential.fingerprint == report.fingerprint;

@@ -2,13 +2,14 @@
 //!
 //! hyper parses; what it tolerates and this API does not is refused here.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dvx_proto::Code;
 use dvx_proto::limits::{MAX_BODY_BYTES, MAX_HEADERS};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, VIA};
 use hyper::{Method, Request, Version};
 
@@ -99,8 +100,17 @@ pub(crate) fn check_origin(headers: &HeaderMap, port: u16) -> Result<(), Refusal
     if ours { Ok(()) } else { refused("the Host field does not name this broker".to_owned()) }
 }
 
+/// The body of a request: of a connection, or a text where a test plays the client.
+pub(crate) trait RequestBody:
+    Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send
+{
+}
+
+impl<B> RequestBody for B where B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send
+{}
+
 /// Reads a request's body to its end.
-pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_body(body: impl RequestBody) -> Result<Bytes, Refusal> {
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         discard(body).await;
@@ -129,7 +139,7 @@ fn too_large() -> Refusal {
 }
 
 /// Reads on for a moment; whatever comes of it, the answer is the same.
-async fn discard(body: Incoming) {
+async fn discard(body: impl RequestBody) {
     let rest = async {
         let mut body = Limited::new(body, DISCARD_BYTES);
         while let Ok(Some(Ok(_))) = tokio::time::timeout(DISCARD_PAUSE, body.frame()).await {}

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use dvx_proto::Origin;
 use dvx_proto::agent::GitCredentialRequest;
-use hyper::body::Incoming;
 
 use super::answer::rendered;
+use super::framing::RequestBody;
 use super::problem::Refusal;
 use super::record::{Record, Served};
 use super::{Context, framing};
-use crate::clock;
 use crate::keyring::Credential;
 
 /// What git asked for, once it is known to be an origin to which a credential may go.
@@ -24,17 +23,17 @@ struct Asked {
 impl Context<'_> {
     pub(super) async fn git_credential(
         &mut self,
-        body: Incoming,
+        body: impl RequestBody,
         record: &mut Record<'_>,
     ) -> Result<Served, Refusal> {
-        let body = framing::read_body(body).await?;
+        let body = self.read_body(body).await?;
         let request: GitCredentialRequest = framing::parse(&body)?;
         // An origin that no credential may go to is one that nothing is linked to.
         let origin = Origin::from_protocol_and_host(&request.protocol, &request.host)
             .map_err(|error| Refusal::not_found().with_reason(error.to_string()))?;
         record.subject = Some(Cow::Owned(origin.to_string()));
         let asked = Asked { origin, path: request.path };
-        let waited = self.wait_for_newer(&asked).await;
+        let waited = self.wait_for_newer(&asked).await?;
 
         let credential = self.permitted(self.linked_to(&asked))?;
         record.subject = Some(Cow::Owned(credential.provider.to_string()));
@@ -52,7 +51,7 @@ impl Context<'_> {
     }
 
     /// Holds the answer back while the only token there is has been refused. True if there was a wait.
-    async fn wait_for_newer(&mut self, asked: &Asked) -> bool {
+    async fn wait_for_newer(&mut self, asked: &Asked) -> Result<bool, Refusal> {
         // Subscribing before looking: a change in between is seen.
         let mut changes = self.api.keyring.subscribe();
         let mut waited = false;
@@ -63,13 +62,12 @@ impl Context<'_> {
             let Some(until) = until else { break };
             waited = true;
             let changed = tokio::time::timeout(until.since(self.now.mono), changes.changed()).await;
-            self.now = clock::now();
-            self.view = Arc::clone(&self.api.keyring.load());
+            self.look_again()?;
             if matches!(changed, Ok(Err(_))) {
                 // Nobody will publish again: the broker is going down.
                 break;
             }
         }
-        waited
+        Ok(waited)
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use dvx_proto::Code;
 use dvx_proto::agent::{AgentState, Discovery, SERVICE, Transport, Whoami};
-use hyper::body::Incoming;
 
 use super::answer::{json, rendered};
+use super::framing::RequestBody;
 use super::problem::Refusal;
 use super::record::Served;
-use super::{Context, framing, rate_limited};
+use super::{Context, rate_limited};
 use crate::identity::IssueError;
 use crate::policy::{AgentRule, Subject};
 
@@ -38,8 +38,8 @@ impl Context<'_> {
     }
 
     /// The body may say what it likes: the agent is named by its connection.
-    pub(super) async fn issue_token(&mut self, body: Incoming) -> Result<Served, Refusal> {
-        framing::read_body(body).await?;
+    pub(super) async fn issue_token(&mut self, body: impl RequestBody) -> Result<Served, Refusal> {
+        self.read_body(body).await?;
         self.permit(Subject::None)?;
         let AgentRule { name, uid, .. } = self.agent;
         let issued = self.api.issuer.issue_on_request(name, *uid, self.now.wall).map_err(|error| {
