@@ -107,11 +107,15 @@ async fn a_broker_that_comes_back_gets_what_has_changed_and_nothing_else() {
     // Set twice, sent once.
     let Some(Frame::Secret(secret)) = watch.next().await.unwrap() else { panic!("a secret") };
     assert_eq!((secret.name.as_str(), watch.open(&secret).unwrap().as_slice()), ("NEW", &b"two"[..]));
-    assert!(matches!(watch.next().await.unwrap(), Some(Frame::Commit { revision }) if revision == newest));
+    assert!(
+        matches!(watch.next().await.unwrap(), Some(Frame::Commit { revision, .. }) if revision == newest)
+    );
     // Nothing has changed: it is told so.
     let mut watch = broker.watch(Some(newest)).await.unwrap();
     assert_eq!(watch.hello.mode, Mode::Resume);
-    assert!(matches!(watch.next().await.unwrap(), Some(Frame::Commit { revision }) if revision == newest));
+    assert!(
+        matches!(watch.next().await.unwrap(), Some(Frame::Commit { revision, .. }) if revision == newest)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,4 +173,65 @@ async fn a_change_that_is_made_while_a_snapshot_is_on_its_way_comes_after_it() {
     for name in ["S00", "S39"] {
         assert_eq!(state.value(Some("a"), name), Some(&b"new"[..]), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_of_another_history_begins_with_a_snapshot() {
+    let (control, broker) = lab();
+    let newest = control.admin().create_agent("a", "lab", 1001);
+    let mut state = State::default();
+    drop(broker.connected(&mut state).await);
+    let mark = state.mark.expect("a mark");
+    for (mark, mode) in [(mark, Mode::Resume), (mark + 1, Mode::Snapshot), (0, Mode::Snapshot)] {
+        let watch = broker.watch_from(Some(newest), Some(mark)).await.unwrap();
+        assert_eq!(watch.hello.mode, mode, "{mark}");
+    }
+    // Also where the revision is not the newest, and where the mark is that of another one.
+    let after = control.admin().set_secret(Some("a"), "X", "x");
+    let modes =
+        [(newest, mark, Mode::Resume), (newest, mark + 1, Mode::Snapshot), (after, mark, Mode::Snapshot)];
+    for (revision, mark, mode) in modes {
+        let mut watch = broker.watch_from(Some(revision), Some(mark)).await.unwrap();
+        assert_eq!(watch.hello.mode, mode, "{revision} {mark}");
+        let mut state = if mode == Mode::Resume { state.clone().reconnected() } else { State::default() };
+        assert_eq!(watch.commit(&mut state).await.unwrap(), after);
+        assert_ne!(state.mark, Some(mark));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_an_agent_that_is_another_one_meanwhile_is_gone_with_the_commit_that_it_belongs_to() {
+    let (control, broker) = lab();
+    let admin = control.admin();
+    admin.create_agent("a", "lab", 1001);
+    admin.create_agent("b", "lab", 1002);
+    admin.create_agent("c", "lab", 1003);
+    admin.create_agent("d", "lab", 1004);
+    for agent in ["b", "c", "d"] {
+        admin.set_secret(Some(agent), "Z", "old");
+    }
+    let mut state = State::default();
+    drop(broker.connected(&mut state).await);
+    for number in 0..60 {
+        admin.set_secret(Some("a"), &format!("S{number:02}"), &"x".repeat(60_000));
+    }
+    for agent in ["b", "c"] {
+        admin.delete_secret(Some(agent), "Z");
+    }
+    let changed = admin.set_secret(Some("d"), "Z", "new");
+    // More than the buffers on the way hold, so what changed waits in the middle.
+    let mut watch = broker.watch_from(state.revision, state.mark).await.unwrap();
+    admin.set_state("b", "isolate");
+    for agent in ["c", "d"] {
+        admin.call("DELETE", &format!("/agents/{agent}"), &serde_json::Value::Null);
+    }
+    admin.create_agent("d", "lab", 2004);
+    admin.set_secret(Some("d"), "Z", "of another one");
+    let mut state = state.reconnected();
+    let first = watch.commit(&mut state).await.unwrap();
+    assert!(first >= changed);
+    assert_eq!(state.value(Some("b"), "Z"), None);
+    assert_eq!(state.value(Some("c"), "Z"), None);
+    // It gets what it has together with who it is.
+    assert_eq!(state.agents["d"].unix_user.as_str(), "2004");
 }

@@ -3,10 +3,10 @@
 //! A broker authenticates with `Authorization: Bearer` and its enclave's API key; every failure of that is 401,
 //! whatever was asked for.
 //!
-//! - `GET /v1/enclave/watch?revision=N`: answers with lines of JSON ([`Frame`]) until one side hangs up. The
+//! - `GET /v1/enclave/watch?revision=N&mark=M`: answers with lines of JSON ([`Frame`]) until one side hangs up. The
 //!   request carries the broker's public key in [`PUBLIC_KEY`], made for this one connection, and how long it
-//!   serves without word from the control plane in [`MAX_STALE`]. `revision` is what it has in force; without one
-//!   it has nothing.
+//!   serves without word from the control plane in [`MAX_STALE`]. `revision` and `mark` are those of the last commit,
+//!   which it has in force; without a revision it has nothing.
 //! - `POST /v1/enclave/ack` with [`Ack`]: 204.
 //! - `POST /v1/enclave/audit` with lines of the broker's audit log, whole and unchanged, oldest first, at most
 //!   [`MAX_AUDIT_LINES`] and [`MAX_AUDIT_BYTES`]: [`AuditReceipt`].
@@ -101,6 +101,10 @@ pub enum Frame {
     Commit {
         /// Never lower than that of the commit before.
         revision: u64,
+        /// What tells this revision from another one of the same number: there is one after a backup of the
+        /// database was put back. Unknown where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<u64>,
     },
     /// Nothing has changed: the control plane stands by what the broker has.
     Heartbeat {
@@ -264,7 +268,7 @@ mod tests {
         let frame = Frame::AgentGone { agent: "a".parse().unwrap() };
         assert_eq!(serde_json::to_string(&frame).unwrap(), r#"{"type":"agent-gone","agent":"a"}"#);
         let frame: Frame = serde_json::from_str(r#"{"type":"commit","revision":7}"#).unwrap();
-        assert!(matches!(frame, Frame::Commit { revision: 7 }));
+        assert!(matches!(frame, Frame::Commit { revision: 7, mark: None }));
         let frame: Frame = serde_json::from_str(r#"{"type":"weather"}"#).unwrap();
         assert!(matches!(frame, Frame::Unknown));
     }

@@ -170,13 +170,17 @@ impl EnclaveClient {
 
     /// Begins to watch; a refusal is an error with its status.
     pub async fn watch(&self, revision: Option<u64>) -> io::Result<Watch> {
+        self.watch_from(revision, None).await
+    }
+
+    /// The same, with what tells the revision from another one of that number.
+    pub async fn watch_from(&self, revision: Option<u64>, mark: Option<u64>) -> io::Result<Watch> {
         let (private, public) = X25519HkdfSha256::gen_keypair();
         let public_key = URL_SAFE_NO_PAD.encode(public.to_bytes());
         let mut connection = self.endpoint.connect().await?;
-        let path = match revision {
-            Some(revision) => format!("/v1/enclave/watch?revision={revision}"),
-            None => "/v1/enclave/watch".to_owned(),
-        };
+        let named = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
+        let query: Vec<_> = named("revision", revision).into_iter().chain(named("mark", mark)).collect();
+        let path = format!("/v1/enclave/watch?{}", query.join("&"));
         let (bearer, stale) = (format!("Bearer {}", self.api_key), self.max_stale_seconds.to_string());
         let headers = [
             ("authorization", bearer.as_str()),
@@ -290,7 +294,7 @@ impl Watch {
             if self.hello.mode == Mode::Snapshot && !state.begun { State::default() } else { state.clone() };
         next.begun = true;
         while let Some(frame) = self.next().await? {
-            if let Frame::Commit { revision } = frame {
+            if let Frame::Commit { revision, mark } = frame {
                 let backwards = next.revision.is_some_and(|known| revision < known);
                 assert!(!backwards, "{revision} is older than {:?}", next.revision);
                 assert!(
@@ -298,7 +302,7 @@ impl Watch {
                     "sealed for another revision"
                 );
                 next.sealed_for = None;
-                next.revision = Some(revision);
+                (next.revision, next.mark) = (Some(revision), mark);
                 *state = next;
                 return Ok(revision);
             }
@@ -340,6 +344,8 @@ impl Watch {
 pub struct State {
     /// The revision of the last commit.
     pub revision: Option<u64>,
+    /// By what it is told from another one of that number.
+    pub mark: Option<u64>,
     /// Agents by name.
     pub agents: BTreeMap<AgentName, AgentDocument>,
     /// Values and what came with them.

@@ -49,6 +49,12 @@ db.commit()"
     run(command.args(["-c", &script]).arg(control.data().join("control.db"))).success();
 }
 
+/// Does something where the database lies.
+fn in_data(control: &ControlPlane, script: &str) {
+    let script = format!("cd \"$0\" && {script}");
+    run(Command::new("sh").args(["-c", &script]).arg(control.data())).success();
+}
+
 fn value(caller: &Caller, name: &str) -> Option<String> {
     let answer = caller.get(&format!("/v1/agent/secrets/{name}"));
     match answer.status {
@@ -210,9 +216,6 @@ fn a_whole_database_that_is_put_back_is_refused_by_brokers_that_know_more() {
     let mut world = World::single().control(&control).build();
     control.admin().set_secret(Some("alpha"), "NAME", "the first");
     world.start();
-    let in_data = |control: &ControlPlane, script: &str| {
-        run(Command::new("sh").args(["-c", &format!("cd \"$0\" && {script}")]).arg(control.data())).success()
-    };
     control.stop();
     in_data(&control, "cp -p control.db backup");
     control.start_all();
@@ -223,4 +226,25 @@ fn a_whole_database_that_is_put_back_is_refused_by_brokers_that_know_more() {
     control.start_all();
     eventually("the broker says so", || world.admin("/readyz").text().contains("revision"));
     assert_eq!(value(&world.caller("alpha"), "NAME").as_deref(), Some("the second"));
+}
+
+#[test]
+fn a_broker_that_knew_more_takes_everything_anew_once_the_database_is_ahead_again() {
+    let mut control = ControlPlane::start();
+    let mut world = World::single().control(&control).build();
+    control.admin().set_secret(Some("alpha"), "NAME", "the first");
+    world.start();
+    control.stop();
+    in_data(&control, "cp -p control.db backup");
+    control.start_all();
+    let revision = control.admin().set_secret(Some("alpha"), "NAME", "the second");
+    control.admin().delivered(revision);
+    control.stop();
+    in_data(&control, "rm -f control.db-* && mv backup control.db");
+    control.start_all();
+    // What is lost was revision so and so; now that is another one.
+    while control.admin().set_secret(Some("alpha"), "OTHER", "of the new history") <= revision {}
+    let caller = world.caller("alpha");
+    eventually("the broker follows", || value(&caller, "OTHER").is_some());
+    assert_eq!(value(&caller, "NAME").as_deref(), Some("the first"));
 }

@@ -9,6 +9,8 @@ use super::{AgentId, EnclaveId, Revision};
 pub struct Change {
     /// Which.
     pub revision: Revision,
+    /// When it was made, in microseconds: no other one of that number was, also where a backup was put back.
+    pub mark: u64,
     /// What has changed.
     pub object: ChangedObject,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dvx_proto::{AgentName, SecretName};
 
-use crate::domain::{Change, ChangedObject};
+use crate::domain::{AgentId, Change, ChangedObject};
 
 /// Something whose present state has to be sent. Brokers know agents by name, so an agent that was deleted and
 /// made anew in between is one target. Agents sort first: their secrets mean something only after them.
@@ -13,8 +13,8 @@ use crate::domain::{Change, ChangedObject};
 pub(crate) enum Target {
     /// The agent with all that it has.
     Agent(AgentName),
-    /// One secret.
-    Secret(Option<AgentName>, SecretName),
+    /// One secret: the organisation's, or that of one agent and not of another one that has its name now.
+    Secret(Option<(AgentName, AgentId)>, SecretName),
 }
 
 /// What has to be sent after some changes: each thing once, however often it has changed, since it is its
@@ -27,7 +27,8 @@ pub(crate) fn coalesce<'c>(changes: impl IntoIterator<Item = &'c Arc<Change>>) -
                 Some(Target::Agent(agent.clone()))
             }
             ChangedObject::Secret { agent, name } => {
-                Some(Target::Secret(agent.as_ref().map(|(_, _, agent)| agent.clone()), name.clone()))
+                let agent = agent.as_ref().map(|(_, id, agent)| (agent.clone(), id.clone()));
+                Some(Target::Secret(agent, name.clone()))
             }
             ChangedObject::EnclaveGone { .. } => None,
         })
@@ -42,7 +43,7 @@ pub(crate) fn coalesce<'c>(changes: impl IntoIterator<Item = &'c Arc<Change>>) -
     if !whole.is_empty() {
         // An agent is sent with all of its secrets. `whole` is sorted, as the set is.
         targets.retain(|target| match target {
-            Target::Secret(Some(agent), _) => whole.binary_search(agent).is_err(),
+            Target::Secret(Some((agent, _)), _) => whole.binary_search(agent).is_err(),
             Target::Secret(None, _) | Target::Agent(_) => true,
         });
     }
@@ -53,7 +54,7 @@ pub(crate) fn coalesce<'c>(changes: impl IntoIterator<Item = &'c Arc<Change>>) -
 pub(crate) mod tests {
     use super::*;
 
-    use crate::domain::{AgentId, EnclaveId, Revision};
+    use crate::domain::{EnclaveId, Revision};
 
     pub(crate) fn enclave(id: &str) -> EnclaveId {
         EnclaveId::from(id.to_owned())
@@ -62,26 +63,26 @@ pub(crate) mod tests {
     pub(crate) fn agent_changed(revision: u64, on: &str, agent: &str) -> Change {
         let (id, agent) = (AgentId::from(format!("id-{agent}")), agent.parse().unwrap());
         let object = ChangedObject::Agent { enclave: enclave(on), id, agent };
-        Change { revision: Revision(revision), object }
+        Change { revision: Revision(revision), mark: revision * 1000, object }
     }
 
     pub(crate) fn agent_secret(revision: u64, on: &str, agent: &str, name: &str) -> Change {
         let id = AgentId::from(format!("id-{agent}"));
         let agent = Some((enclave(on), id, agent.parse().unwrap()));
         let object = ChangedObject::Secret { agent, name: name.parse().unwrap() };
-        Change { revision: Revision(revision), object }
+        Change { revision: Revision(revision), mark: revision * 1000, object }
     }
 
     pub(crate) fn org_secret(revision: u64, name: &str) -> Change {
         let object = ChangedObject::Secret { agent: None, name: name.parse().unwrap() };
-        Change { revision: Revision(revision), object }
+        Change { revision: Revision(revision), mark: revision * 1000, object }
     }
 
     fn coalesced(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
         let changes: Vec<_> = changes.into_iter().map(Arc::new).collect();
         let shown = |target: &Target| match target {
             Target::Agent(agent) => format!("agent {agent}"),
-            Target::Secret(Some(agent), name) => format!("secret {agent}/{name}"),
+            Target::Secret(Some((agent, _)), name) => format!("secret {agent}/{name}"),
             Target::Secret(None, name) => format!("secret {name}"),
         };
         coalesce(&changes).iter().map(shown).collect()

@@ -28,12 +28,15 @@ struct State {
     ring: Ring,
     /// When the newest changes came.
     noticed: Instant,
+    /// The mark that was looked up last: of the revision that most streams begin with.
+    looked_up: Option<(Revision, u64)>,
 }
 
 impl Feed {
     /// From this revision on.
     pub(crate) fn new(org: OrgId, revision: Revision) -> Self {
-        let state = State { ring: Ring::new(revision, CAPACITY), noticed: clock::monotonic() };
+        let state =
+            State { ring: Ring::new(revision, CAPACITY), noticed: clock::monotonic(), looked_up: None };
         Self { org, state: Mutex::new(state), turn: tokio::sync::Mutex::new(()) }
     }
 
@@ -68,7 +71,11 @@ impl Feed {
                     // The database is another one than before, or so many changes came at once that some are
                     // gone already. Brokers begin anew.
                     let revision = store.revision(&self.org).await?;
-                    self.state().ring.reset(revision);
+                    {
+                        let mut state = self.state();
+                        state.ring.reset(revision);
+                        state.looked_up = None;
+                    }
                     sessions.end_all_of(&self.org, Fate::Lost);
                     return Ok(());
                 }
@@ -121,6 +128,25 @@ impl Feed {
                 Ok(Some((newest, changes)))
             }
         }
+    }
+
+    /// What a revision is known by besides its number, as far as that is known here.
+    pub(crate) fn known_mark(&self, revision: Revision) -> Option<u64> {
+        let state = self.state();
+        let looked_up = state.looked_up.filter(|(known, _)| *known == revision).map(|(_, mark)| mark);
+        state.ring.mark(revision).or(looked_up)
+    }
+
+    /// The same with a look into the database; none where the revision is not kept any more.
+    pub(crate) async fn mark(&self, store: &Store, revision: Revision) -> Result<Option<u64>, StoreError> {
+        if let Some(mark) = self.known_mark(revision) {
+            return Ok(Some(mark));
+        }
+        let mark = store.change(&self.org, revision).await?.map(|change| change.mark);
+        if let Some(mark) = mark {
+            self.state().looked_up = Some((revision, mark));
+        }
+        Ok(mark)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -48,6 +48,14 @@ impl Reader {
         }
     }
 
+    /// What a revision is known by besides its number; none where it is not kept any more.
+    pub(super) async fn mark(&self, revision: Revision) -> Result<Option<u64>, Cut> {
+        match self.feed.known_mark(revision) {
+            Some(mark) => Ok(Some(mark)),
+            None => self.again(|| self.feed.mark(&self.hub.0.store, revision)).await,
+        }
+    }
+
     pub(super) async fn agent(&self, agent: &AgentName) -> Result<Option<AgentRecord>, Cut> {
         let (store, enclave) = (&self.hub.0.store, &self.session.enclave.id);
         self.again(|| store.agent_of_enclave(enclave, agent)).await

@@ -39,6 +39,12 @@ impl Ring {
         revision >= self.base && revision <= self.newest
     }
 
+    /// What a revision is known by besides its number, if it is here.
+    pub(crate) fn mark(&self, revision: Revision) -> Option<u64> {
+        let at = self.changes.partition_point(|change| change.revision < revision);
+        self.changes.get(at).filter(|change| change.revision == revision).map(|change| change.mark)
+    }
+
     /// Takes whole revisions, in order, up to `newest`.
     pub(crate) fn extend(&mut self, newest: Revision, changes: impl IntoIterator<Item = Arc<Change>>) {
         for change in changes {
@@ -105,6 +111,16 @@ mod tests {
         // The database may be asked twice for the same revisions.
         ring.extend(Revision(13), [org_secret(13, "S")].map(Arc::new));
         assert_eq!(revisions(ring.since(Revision(10), &enclave("e2"))), Some((13, vec![12, 13])));
+    }
+
+    #[test]
+    fn a_revision_that_is_here_is_known_by_its_mark() {
+        let mut ring = Ring::new(Revision(10), 2);
+        for revision in 11..=13 {
+            ring.extend(Revision(revision), [Arc::new(org_secret(revision, "S"))]);
+        }
+        let marks = [10, 11, 12, 13, 14].map(|revision| ring.mark(Revision(revision)));
+        assert_eq!(marks, [None, None, Some(12_000), Some(13_000), None]);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Opening {
     pub(crate) sealer: Sealer,
     /// What it has in force.
     pub(crate) revision: Option<Revision>,
+    /// By what it knows that revision from another one of that number, if it does.
+    pub(crate) mark: Option<u64>,
     pub(crate) max_stale: Duration,
 }
 
@@ -39,7 +41,7 @@ pub(crate) enum Opened {
 
 /// Lets a broker in. Until it is in the database that it is connected, it is not sent anything.
 pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreError> {
-    let Opening { session, sealer, revision, max_stale } = opening;
+    let Opening { session, sealer, revision, mark, max_stale } = opening;
     let session = Arc::new(session);
     let record = SessionRecord {
         enclave: session.enclave.id.clone(),
@@ -60,7 +62,7 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
     }
     let feed = hub.feed(&session.enclave.org, revision).await?;
     let start = match revision {
-        Some(revision) if can_resume(&hub.0, &feed, revision).await? => Start::Resume(revision),
+        Some(revision) if can_resume(&hub.0, &feed, revision, mark).await? => Start::Resume(revision),
         _ => Start::Snapshot(feed.newest()),
     };
     let head = hub.0.store.chain_head(&session.enclave.id).await?;
@@ -76,9 +78,18 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
     })))
 }
 
-/// Whether what changed since a revision is known, and the revision one of ours.
-async fn can_resume(hub: &Inner, feed: &Feed, revision: Revision) -> Result<bool, StoreError> {
+/// Whether what changed since a revision is known, and the revision one of ours: after a backup was put back,
+/// a broker may have one that only has the number of one of ours.
+async fn can_resume(
+    hub: &Inner,
+    feed: &Feed,
+    revision: Revision,
+    mark: Option<u64>,
+) -> Result<bool, StoreError> {
     if revision.0 == 0 || revision > feed.newest() {
+        return Ok(false);
+    }
+    if mark.is_some() && mark != feed.mark(&hub.store, revision).await? {
         return Ok(false);
     }
     if feed.has(revision) {
@@ -180,8 +191,9 @@ impl Stream {
     }
 
     async fn commit(&mut self, revision: Revision) -> Result<(), Cut> {
+        let mark = self.reader.mark(revision).await?;
         self.session().commit(revision, self.reader.feed.noticed());
-        self.write(&Frame::Commit { revision: revision.0 }).await?;
+        self.write(&Frame::Commit { revision: revision.0, mark }).await?;
         (self.seen, self.committed) = (revision, revision);
         Ok(())
     }
@@ -219,14 +231,15 @@ impl Stream {
                 let loaded = self.reader.org_secret(&name, revision).await?;
                 self.send_secret(None, &name, &loaded, revision).await
             }
-            Target::Secret(Some(agent), name) => match self.reader.agent(&agent).await? {
-                Some(record) if record.document.state == AgentState::Active => {
+            Target::Secret(Some((agent, id)), name) => match self.reader.agent(&agent).await? {
+                Some(record) if record.id == id && record.document.state == AgentState::Active => {
                     let loaded = self.reader.agent_secret(&record.id, &name).await?;
                     self.send_secret(Some(&agent), &name, &loaded, revision).await
                 }
-                // Of an agent that is gone or not served the broker has no secrets; the agent's own change
-                // says so.
-                _ => Ok(()),
+                // It is gone, not served or another one by now. The broker may still have what the secret was,
+                // and must not keep it until the agent's own change comes.
+                Some(record) => self.send_agent(record, revision).await,
+                None => self.write(&Frame::AgentGone { agent }).await,
             },
         }
     }

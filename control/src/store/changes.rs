@@ -18,7 +18,7 @@ impl Store {
             return Ok(Changes::Unknown);
         }
         let rows = sqlx::query(
-            "SELECT revision, kind, enclave_id, agent_id, agent, secret FROM changes \
+            "SELECT revision, time, kind, enclave_id, agent_id, agent, secret FROM changes \
              WHERE org_id = $1 AND revision > $2 ORDER BY revision LIMIT $3",
         )
         .bind(org.as_str())
@@ -37,7 +37,7 @@ impl Store {
     /// One change; none where it is not kept any more.
     pub async fn change(&self, org: &OrgId, revision: Revision) -> Result<Option<Change>> {
         let row = sqlx::query(
-            "SELECT revision, kind, enclave_id, agent_id, agent, secret FROM changes \
+            "SELECT revision, time, kind, enclave_id, agent_id, agent, secret FROM changes \
              WHERE org_id = $1 AND revision = $2",
         )
         .bind(org.as_str())
@@ -71,5 +71,5 @@ fn read(row: &AnyRow) -> Result<Change> {
         }
         _ => return Err(StoreError::Corrupt("a change of a kind that there is not")),
     };
-    Ok(Change { revision: row.revision("revision")?, object })
+    Ok(Change { revision: row.revision("revision")?, mark: row.count("time")?, object })
 }

@@ -126,11 +126,12 @@ impl Endpoint {
     pub(super) async fn watch(
         &self,
         public_key: &str,
-        revision: Option<u64>,
+        revision: Option<(u64, Option<u64>)>,
         max_stale: Duration,
     ) -> Result<(Connection, Incoming), Trouble> {
         let path = match revision {
-            Some(revision) => format!("/v1/enclave/watch?revision={revision}"),
+            Some((revision, Some(mark))) => format!("/v1/enclave/watch?revision={revision}&mark={mark}"),
+            Some((revision, None)) => format!("/v1/enclave/watch?revision={revision}"),
             None => "/v1/enclave/watch".to_owned(),
         };
         let mut request = self.request(Method::GET, &path, &header(public_key), Bytes::new());

@@ -72,20 +72,20 @@ impl Host for FakeHost {
 }
 
 /// Seals values for one broker.
-struct Sealer {
+pub(super) struct Sealer {
     context: AeadCtxS<AesGcm256, HkdfSha256, X25519HkdfSha256>,
     encapsulated_key: String,
 }
 
 impl Sealer {
-    fn new(public_key: &str) -> Self {
+    pub(super) fn new(public_key: &str) -> Self {
         let bytes = URL_SAFE_NO_PAD.decode(public_key).unwrap();
         let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&bytes).unwrap();
         let (encapsulated, context) = hpke::setup_sender(&OpModeS::Base, &key, SEAL_INFO).unwrap();
         Self { context, encapsulated_key: URL_SAFE_NO_PAD.encode(encapsulated.to_bytes()) }
     }
 
-    fn hello(&self, mode: Mode) -> Hello {
+    pub(super) fn hello(&self, mode: Mode) -> Hello {
         Hello {
             organisation: ORGANISATION.to_owned(),
             enclave: "lab-1".parse().unwrap(),
@@ -101,7 +101,7 @@ impl Sealer {
     }
 
     /// A secret of an agent, or of the organisation where the name is empty.
-    fn secret(&mut self, agent: &str, name: &str, value: &[u8], revision: u64) -> SealedSecret {
+    pub(super) fn secret(&mut self, agent: &str, name: &str, value: &[u8], revision: u64) -> SealedSecret {
         let agent: Option<AgentName> = (!agent.is_empty()).then(|| agent.parse().unwrap());
         let name: SecretName = name.parse().unwrap();
         let enclave = "lab-1".parse().unwrap();
@@ -142,7 +142,7 @@ fn isolated(name: &str, user: &str) -> Frame {
 }
 
 fn commit(revision: u64) -> Frame {
-    Frame::Commit { revision }
+    Frame::Commit { revision, mark: None }
 }
 
 fn gone(agent: &str, name: &str) -> Frame {

@@ -28,6 +28,8 @@ pub(super) struct Worker {
     /// In force; none before the first commit.
     rules: Option<Rules>,
     revision: Option<u64>,
+    /// Which revision of that number it is.
+    mark: Option<u64>,
     organisation: Option<String>,
     /// The agents that are refused.
     refused: Vec<Degraded>,
@@ -73,15 +75,16 @@ impl Worker {
             replica: Replica::default(),
             rules: None,
             revision: None,
+            mark: None,
             organisation: None,
             refused: Vec::new(),
             degraded: Vec::new(),
         }
     }
 
-    /// What is in force.
-    pub(super) fn revision(&self) -> Option<u64> {
-        self.revision
+    /// What is in force, and by what the control plane knows it from another revision of that number.
+    pub(super) fn revision(&self) -> Option<(u64, Option<u64>)> {
+        Some((self.revision?, self.mark))
     }
 
     /// What could not be taken over.
@@ -156,7 +159,11 @@ impl Worker {
                 let held = Held::Unusable("the control plane cannot read it".into());
                 stream.batch.secret(agent.as_ref(), &name, Some(held))?;
             }
-            Frame::Commit { revision } => return self.commit(stream, revision, now),
+            Frame::Commit { revision, mark } => {
+                let outcome = self.commit(stream, revision, now)?;
+                self.mark = mark;
+                return Ok(outcome);
+            }
             Frame::Heartbeat { revision } => return self.heartbeat(stream, revision, now),
             Frame::Unknown => debug!("a frame of a type that this version does not know"),
         }

@@ -24,18 +24,20 @@ const MAX_STALE_SECONDS: u64 = 30 * 24 * 3600;
 #[derive(Deserialize)]
 struct Query {
     revision: Option<u64>,
+    mark: Option<u64>,
 }
 
 pub(super) async fn answer(app: &Arc<App>, caller: Caller, request: Request<Body>) -> Answer {
     let query = axum::extract::Query::<Query>::try_from_uri(request.uri())
-        .map_err(|_| Refusal::bad_request("revision is not a number"))?;
+        .map_err(|_| Refusal::bad_request("revision or mark is not a number"))?;
     let key = PublicKey::parse(field(request.headers(), PUBLIC_KEY)?)
         .map_err(|error| Refusal::bad_request(format!("{PUBLIC_KEY} is {error}")))?;
     let max_stale = max_stale(request.headers())?;
     let sealer =
         Sealer::new(&key).map_err(|error| Refusal::bad_request(format!("{PUBLIC_KEY} is {error}")))?;
     let session = Session::new(SessionId::from(key.session().to_owned()), caller.enclave, caller.key);
-    let opening = Opening { session, sealer, revision: query.revision.map(Revision), max_stale };
+    let Query { revision, mark } = query.0;
+    let opening = Opening { session, sealer, revision: revision.map(Revision), mark, max_stale };
     match hub::open(&app.hub, opening).await? {
         Opened::Stream(lines) => {
             let mut answer = Response::new(Body::new(lines));
