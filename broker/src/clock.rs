@@ -49,14 +49,34 @@ pub(crate) fn now() -> Now {
 
 /// Reads the monotonic clock alone.
 pub(crate) fn monotonic() -> Monotonic {
+    #[cfg(test)]
+    if let Some(now) = MADE_UP.get() {
+        return now.mono;
+    }
     Monotonic(duration(clock_gettime(ClockId::Boottime)))
 }
 
 /// Reads the wall clock alone, by way of libc so that a test can stand between (faketime(1)).
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub(crate) fn wall() -> Timestamp {
+    #[cfg(test)]
+    if let Some(now) = MADE_UP.get() {
+        return now.wall;
+    }
     // A clock beyond the year 9999 is a broken one: everything has expired then.
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What the clocks show to this thread instead of the time.
+    static MADE_UP: std::cell::Cell<Option<Now>> = const { std::cell::Cell::new(None) };
+}
+
+/// Sets the clocks of this thread, or lets them show the time again.
+#[cfg(test)]
+pub(crate) fn make_up(now: Option<Now>) {
+    MADE_UP.set(now);
 }
 
 /// Clocks that stand before their epoch count as being at it.

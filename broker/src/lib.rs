@@ -31,6 +31,8 @@ mod peer;
 mod policy;
 mod sandbox;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod systemd;
 mod upstream;
 

@@ -131,6 +131,16 @@ fn start_upstream(
     }
 }
 
+/// What upstreams see of a server that consists of these.
+#[cfg(test)]
+pub(crate) fn host(
+    settings: Arc<ArcSwap<Settings>>,
+    keyring: Arc<Keyring>,
+    rejections: Arc<Rejections>,
+) -> Arc<dyn Host> {
+    Arc::new(ServerHost::new(settings, keyring, rejections))
+}
+
 /// A broker that is ready to serve.
 struct Broker {
     api: Arc<Api>,

@@ -39,6 +39,8 @@ mod replica;
 mod roster;
 mod seal;
 mod shipping;
+#[cfg(test)]
+mod simulation;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -180,17 +182,30 @@ async fn follow(
                 continue;
             }
         };
-        match worker.take(stream, parse(&line)?, clock::monotonic())? {
+        match take(worker, stream, &line, acks)? {
             Outcome::More => {}
             Outcome::Confirmed => standing.connected(),
             Outcome::Committed => {
-                acks.send_replace(worker.ack());
                 standing.connected();
                 standing.taken_over(worker.degraded());
                 backoff.reset();
             }
         }
     }
+}
+
+/// Takes one frame. What it puts into force is told only then.
+fn take(
+    worker: &mut Worker,
+    stream: &mut worker::Stream,
+    line: &[u8],
+    acks: &watch::Sender<Option<Ack>>,
+) -> Result<Outcome, Violation> {
+    let outcome = worker.take(stream, parse(line)?, clock::monotonic())?;
+    if outcome == Outcome::Committed {
+        acks.send_replace(worker.ack());
+    }
+    Ok(outcome)
 }
 
 fn parse(line: &[u8]) -> Result<Frame, Violation> {

@@ -1,0 +1,188 @@
+//! Agents that ask.
+
+use super::*;
+
+/// A request whose answer is held back.
+pub(super) struct Waiting {
+    caller: &'static Caller,
+    question: Question,
+    since: Monotonic,
+    /// What the client has not sent yet.
+    rest: Option<Rest>,
+    answer: Asked,
+}
+
+impl Simulation<'_> {
+    /// Mostly somebody who is an agent, and what that agent has.
+    pub(super) fn question(&mut self) -> (&'static Caller, Question) {
+        let state = self.plane.database.now().clone();
+        let is_one =
+            |caller: &&'static Caller| state.agents.values().any(|agent| agent.is(caller) == Some(true));
+        let agents: Vec<_> = CALLERS.iter().filter(is_one).collect();
+        let caller = match agents.len() {
+            1.. if self.dice.percent(75) => self.dice.pick(&agents),
+            _ => &CALLERS[self.dice.below(CALLERS.len())],
+        };
+        let agent = state.agents.values().find(|agent| agent.is(caller) == Some(true));
+        let Some(agent) = agent.filter(|_| self.dice.percent(80)) else {
+            return (caller, self.any_question());
+        };
+        let credentials: Vec<_> = state.credentials(agent).map(|(provider, _)| provider).collect();
+        let secrets: Vec<_> = state.secrets(agent).map(|(name, _)| name).collect();
+        let question = match self.dice.below(10) {
+            0..3 if !credentials.is_empty() => Question::Credential(self.dice.pick(&credentials)),
+            3..6 if !secrets.is_empty() => Question::Secret(self.dice.pick(&secrets)),
+            6..8 => Question::Git(self.dice.pick(&HOSTS)),
+            8 if !credentials.is_empty() => {
+                let (provider, stored) = state.credentials(agent).next().unwrap();
+                Question::Rejected(provider, stored.fingerprint())
+            }
+            _ => self.any_question(),
+        };
+        (caller, question)
+    }
+
+    fn any_question(&mut self) -> Question {
+        match self.dice.below(16) {
+            0 => Question::Whoami,
+            1 => Question::Credentials,
+            2 => Question::Secrets,
+            3..7 => Question::Credential(self.dice.pick(&PROVIDERS)),
+            7..10 => Question::Secret(self.dice.pick(&NAMES)),
+            10..14 => Question::Git(self.dice.pick(&HOSTS)),
+            _ => self.rejection(),
+        }
+    }
+
+    /// A report about a token that is held, if there is one.
+    pub(super) fn rejection(&mut self) -> Question {
+        let state = self.plane.database.now().clone();
+        let Some(agent) = state.agents.get(self.dice.pick(&AGENTS)) else { return Question::Whoami };
+        let held: Vec<_> = state.credentials(agent).collect();
+        if held.is_empty() {
+            return Question::Whoami;
+        }
+        let (provider, stored) = held[self.dice.below(held.len())];
+        Question::Rejected(provider, stored.fingerprint())
+    }
+
+    pub(super) fn ask(&mut self) -> Result<(), String> {
+        if self.dice.percent(3)
+            && let Question::Rejected(provider, fingerprint) = self.rejection()
+        {
+            // The control plane says that it is good after all.
+            let agent: AgentName = self.dice.pick(&AGENTS).parse().unwrap();
+            let host = self.broker.host.clone();
+            crate::upstream::Host::settle(&*host, &agent, &provider.parse().unwrap(), fingerprint);
+            return self.poll_waiting(None);
+        }
+        let (caller, question) = self.question();
+        if matches!(question, Question::Git(_) | Question::Rejected(..)) && self.dice.percent(15) {
+            let (mut answer, rest) = self.broker.begin_to_ask(caller, question);
+            return match poll(&mut answer) {
+                Some(answer) => self.judge(caller, question, answer, None),
+                None => {
+                    let rest = Some(rest);
+                    self.waiting.push(Waiting { caller, question, since: self.now, rest, answer });
+                    Ok(())
+                }
+            };
+        }
+        let asked = self.broker.ask(caller, question);
+        self.asked(caller, question, asked, None)
+    }
+
+    pub(super) fn asked(
+        &mut self,
+        caller: &'static Caller,
+        question: Question,
+        mut answer: Asked,
+        before: Option<Option<&Known>>,
+    ) -> Result<(), String> {
+        match poll(&mut answer) {
+            Some(answer) => self.judge(caller, question, answer, before),
+            None => {
+                self.tally.held_back += 1;
+                self.waiting.push(Waiting { caller, question, since: self.now, rest: None, answer });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        caller: &'static Caller,
+        question: Question,
+        answer: Answer,
+        before: Option<Option<&Known>>,
+    ) -> Result<(), String> {
+        let got = Got::new(question, answer);
+        let known: Vec<_> = [self.known.as_ref()].into_iter().chain(before).collect();
+        judge::answer(&known, &self.plane, caller, question, &got, self.clocks(), self.max_stale)?;
+        match got.number(question) {
+            Some(number) => self.is_newest(number, before.is_some())?,
+            None => self.tally.refusals += usize::from(matches!(got.outcome, Outcome::Refused(_))),
+        }
+        if self.dice.percent(5) && matches!(got.outcome, Outcome::Body(_)) {
+            self.held.push((got.body.clone(), got.body.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// Values of one name are served in the order in which they were set, except in the middle of a change.
+    fn is_newest(&mut self, number: u64, amid: bool) -> Result<(), String> {
+        self.tally.values += 1;
+        let newest = self.newest.entry(self.owners[&number]).or_default();
+        let newer = std::mem::replace(newest, number.max(*newest));
+        expect(newer <= number || amid || self.went_back, || {
+            format!("value {number} is served after {newer}")
+        })
+    }
+
+    /// Requests that are held back are looked at again.
+    pub(super) fn poll_waiting(&mut self, before: Option<Option<&Known>>) -> Result<(), String> {
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            if self.dice.percent(40)
+                && let Some(rest) = waiting.rest.take()
+            {
+                rest.send();
+            }
+            match poll(&mut waiting.answer) {
+                Some(answer) if waiting.rest.is_some() => {
+                    let outcome = Got::new(waiting.question, answer).outcome;
+                    expect(outcome == Outcome::Refused("bad-request".to_owned()), || {
+                        format!("half a request led to {outcome:?}")
+                    })?;
+                }
+                Some(answer) => self.judge(waiting.caller, waiting.question, answer, before)?,
+                None => {
+                    let waited = self.now.since(waiting.since);
+                    expect(waited < Duration::from_secs(60), || format!("held back for {waited:?}"))?;
+                    self.waiting.push(waiting);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer that was being written is through.
+    pub(super) fn release(&mut self) {
+        if !self.held.is_empty() {
+            let index = self.dice.below(self.held.len());
+            self.held.swap_remove(index);
+        }
+    }
+
+    pub(super) fn ask_everything(&mut self) -> Result<(), String> {
+        for caller in &CALLERS {
+            let credentials = PROVIDERS.iter().map(|provider| Question::Credential(provider));
+            let secrets = NAMES.iter().map(|name| Question::Secret(name));
+            let lists = [Question::Whoami, Question::Credentials, Question::Secrets];
+            for question in lists.into_iter().chain(credentials).chain(secrets) {
+                let asked = self.broker.ask(caller, question);
+                self.asked(caller, question, asked, None)?;
+            }
+        }
+        Ok(())
+    }
+}
