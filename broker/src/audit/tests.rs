@@ -318,6 +318,29 @@ fn texts_of_any_length_and_content_make_one_line_each() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_an_event_says_its_line_is_one_and_the_chain_holds(events in prop::collection::vec(prop::collection::vec(prop::option::of("(?s).{0,40}"), 4), 1..6)) {
+        let log = Log::new();
+        let audit = log.open();
+        for texts in &events {
+            let [agent, cgroup, subject, reason] = [0, 1, 2, 3].map(|at| texts[at].as_deref());
+            let request_id = reason.unwrap_or("r");
+            audit.record(&Event { agent, cgroup, subject, reason, request_id, ..EVENT }).unwrap();
+        }
+        let (lines, count) = (log.lines(), events.len() as u64);
+        prop_assert_eq!(lines.len(), events.len());
+        prop_assert_eq!(log.seqs(&["audit.jsonl"]), (1, count));
+        for (line, texts) in lines.iter().zip(&events) {
+            let value: Value = serde_json::from_str(line).unwrap();
+            for (member, text) in ["agent", "cgroup", "subject", "reason"].iter().zip(texts) {
+                prop_assert_eq!(value[member].as_str(), text.as_deref());
+            }
+            prop_assert!(!line.contains(char::is_control));
+        }
+    }
+
     #[test]
     fn any_text_is_read_back_as_it_was(text in any::<String>(), number in any::<u64>()) {
         prop_assume!(text.len() <= 2048);

@@ -186,6 +186,8 @@ impl SecretEntry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn facts() -> CredentialFacts {
@@ -214,6 +216,22 @@ mod tests {
 
         let secret = SecretEntry::new("tls:key".parse().unwrap(), "a\nß\n".as_bytes(), &arena).unwrap();
         assert_eq!(text(&secret.body), "{\"name\":\"tls:key\",\"value\":\"a\\nß\\n\"}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_answer_is_what_serde_json_would_make_of_it(value in any::<String>(), token in "[!-~]{1,200}") {
+            let arena = Arena::new(false).unwrap();
+            let secret = SecretEntry::new("KEY".parse().unwrap(), value.as_bytes(), &arena).unwrap();
+            let quoted = |text: &str| serde_json::to_string(text).unwrap();
+            prop_assert_eq!(text(&secret.body), format!(r#"{{"name":"KEY","value":{}}}"#, quoted(&value)));
+            let credential = Credential::new(facts(), token.as_bytes(), &arena).unwrap();
+            prop_assert_eq!(text(&credential.body), format!(r#"{{"token":{},"expires_at":null}}"#, quoted(&token)));
+            let git: serde_json::Value = serde_json::from_str(text(&credential.git_body)).unwrap();
+            prop_assert_eq!(git["password"].as_str(), Some(token.as_str()));
+        }
     }
 
     #[test]

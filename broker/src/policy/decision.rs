@@ -162,6 +162,9 @@ const fn deny<T>(code: Code, reason: &'static str) -> Result<T, Denial> {
 mod tests {
     use std::time::Duration;
 
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: &str = "2026-05-01T12:00:00Z";
@@ -191,6 +194,21 @@ mod tests {
 
     /// Route, the agent's state, freshness, what the route names, and the code of the refusal.
     type Row = (&'static str, Option<AgentState>, Freshness, Subject, Option<&'static str>);
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_value_is_served_until_a_minute_before_its_end(now in 0_i64..4_000_000_000, left in -100_000_000_000_i64..200_000_000_000) {
+            let now = Timestamp::from_second(now).unwrap();
+            let end = now + SignedDuration::from_nanos(left);
+            let expired = check_expiry(Some(end), now).is_err();
+            prop_assert_eq!(expired, left <= 60_000_000_000);
+            prop_assert!(check_expiry(None, now).is_ok());
+            // Whatever is expired stays so.
+            prop_assert!(!expired || check_expiry(Some(end), now + Duration::from_secs(1)).is_err());
+        }
+    }
 
     #[test]
     fn what_each_route_is_allowed_and_denied() {

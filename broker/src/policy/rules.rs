@@ -243,4 +243,6 @@ fn conflicts(rules: &[AgentRule]) -> Vec<RuleError> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -26,6 +26,8 @@ mod facts;
 mod merge;
 mod read;
 mod scan;
+#[cfg(test)]
+mod simulation;
 mod source;
 #[cfg(test)]
 mod tests;

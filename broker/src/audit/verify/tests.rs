@@ -92,6 +92,18 @@ proptest! {
         prop_assert!(verify_lines(&[&lines]).is_err());
     }
 
+    /// Whole lines may be missing at the beginning, since older files may be gone.
+    #[test]
+    fn any_edit_before_the_last_line_is_seen(from in any::<prop::sample::Index>(), length in 0usize..400, new in prop::collection::vec(any::<u8>(), 0..8)) {
+        let lines = chain(6);
+        let (before, last) = (lines[..5].concat(), lines[5].clone());
+        let from = from.index(before.len());
+        let to = (from + length).min(before.len());
+        let edited = [&before[..from], &new[..], &before[to..]].concat();
+        prop_assume!((0..5).all(|first| edited != lines[first..5].concat()));
+        prop_assert!(verify_lines(&[&[edited, last]]).is_err());
+    }
+
     #[test]
     fn a_line_that_is_missing_before_the_end_is_seen(line in 1usize..5) {
         let mut lines = chain(6);
