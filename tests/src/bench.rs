@@ -18,7 +18,9 @@ pub use cores::{Cores, pin_process, pin_this_thread};
 pub use load::{Load, Pace, Sample, Use, drive};
 pub use process::{Memory, cpu_time, memory};
 pub use report::{Bound, Report, Table, Verdict};
-pub use servers::{Broker, Server, run_if_asked, servers};
-pub use settings::{is_asked_to_measure, number, release_program, setting, words};
+pub use servers::{Broker, GitCache, Server, run_if_asked, servers};
+pub use settings::{is_asked_to_measure, number, release_program, setting, static_program, words};
 pub use statistics::{median, quantile};
 pub use target::Transport;
+
+pub use crate::ground::give;

@@ -70,7 +70,7 @@ impl Ground {
 }
 
 /// Makes a file or directory somebody's, where that is possible.
-pub(crate) fn give(path: &Path, owner: u32) {
+pub fn give(path: &Path, owner: u32) {
     if users::is_root() {
         chown(path, Some(owner), Some(owner)).unwrap();
     }

@@ -14,6 +14,7 @@ mod hyper;
 mod nginx;
 
 pub use broker::Broker;
+pub use git_cache::GitCache;
 
 /// A running server.
 pub trait Server {
@@ -41,6 +42,9 @@ pub(super) struct Exchange {
     body: Vec<u8>,
 }
 
+/// As long as the broker's.
+const STORED: &str = "glpat-0123456789abcdefghij";
+
 /// Starts the servers that this machine has; of the others, says why not.
 pub fn servers(ground: &Ground, brokers: Vec<Broker>) -> (Vec<Box<dyn Server>>, Vec<String>) {
     let exchange = brokers.first().expect("at least one broker").exchange();
@@ -54,7 +58,7 @@ pub fn servers(ground: &Ground, brokers: Vec<Broker>) -> (Vec<Box<dyn Server>>, 
         Ok(server) => servers.push(Box::new(server)),
         Err(why) => missing.push(format!("nginx: {why}")),
     }
-    match git_cache::start(ground, user) {
+    match GitCache::start(ground, user, STORED) {
         Ok(server) => servers.push(Box::new(server)),
         Err(why) => missing.push(format!("git credential-cache: {why}")),
     }

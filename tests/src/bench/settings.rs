@@ -40,3 +40,13 @@ pub fn release_program(name: &str) -> PathBuf {
     assert!(path.exists(), "{} is missing: run cargo build --release -p {name}", path.display());
     binary(name)
 }
+
+/// The same, linked statically, as it is packaged; or why there is none.
+pub fn static_program(name: &str) -> Result<PathBuf, String> {
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let target = crate::directory_of_programs().join("..").join(&triple);
+    let path = target.join("release").join(name);
+    let missing =
+        || format!("the static {name}, which cargo build --release -p {name} --target {triple} makes");
+    if path.exists() { Ok(path) } else { Err(missing()) }
+}

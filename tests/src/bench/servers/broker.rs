@@ -30,13 +30,20 @@ impl Broker {
         let named = settings::words("DVX_BENCH_BROKER", "");
         if named.is_empty() {
             settings::release_program("dvx-broker");
-            return vec![Self::start("dvx-broker", None)];
+            return vec![Self::start("dvx-broker", None, |_, _| {})];
         }
-        named.iter().map(|path| Self::start(path, Some(Path::new(path)))).collect()
+        named.iter().map(|path| Self::start(path, Some(Path::new(path)), |_, _| {})).collect()
+    }
+
+    /// Starts the release build in a world that was changed before, which is told the user that asks.
+    #[track_caller]
+    pub fn with(change: impl FnOnce(&mut World, u32)) -> Self {
+        settings::release_program("dvx-broker");
+        Self::start("dvx-broker", None, change)
     }
 
     #[track_caller]
-    fn start(name: &str, program: Option<&Path>) -> Self {
+    fn start(name: &str, program: Option<&Path>, change: impl FnOnce(&mut World, u32)) -> Self {
         let user = if users::is_root() { users::fresh_uid() } else { users::own_uid() };
         let mut builder = World::builder().agent(Agent::new(AGENT, user)).tcp();
         if let Some(program) = program {
@@ -45,6 +52,7 @@ impl Broker {
         let mut world =
             builder.set("limits", "requests_per_second", REQUESTS_PER_SECOND).env("RUST_LOG", "warn").build();
         world.plant(AGENT, "gitlab");
+        change(&mut world, user);
         world.start();
         let body = {
             let _acting = Acting::as_user(user);

@@ -6,36 +6,46 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Server;
+use crate::bench::acting::Acting;
 use crate::bench::target::{Address, Answer, Target, Transport};
 use crate::{CallerSpec, Daemon, Ground, eventually};
 
 const PLACE: &str = "protocol=https\nhost=gitlab.com\n";
 
-pub(super) struct GitCache {
+/// The running daemon.
+pub struct GitCache {
     daemon: Daemon,
     socket: PathBuf,
     end: Vec<u8>,
 }
 
-/// Starts it with one credential in it; only its own user can reach it.
-pub(super) fn start(ground: &Ground, user: u32) -> Result<GitCache, String> {
-    let path = Command::new("git").arg("--exec-path").output().map_err(|error| format!("git: {error}"))?;
-    let directory = PathBuf::from(String::from_utf8_lossy(&path.stdout).trim());
-    let program = directory.join("git-credential-cache--daemon");
-    if !program.exists() {
-        return Err(format!("{} is missing", program.display()));
+impl GitCache {
+    /// Starts it with one credential in it; only its own user can reach it.
+    pub fn start(ground: &Ground, user: u32, token: &str) -> Result<Self, String> {
+        let path =
+            Command::new("git").arg("--exec-path").output().map_err(|error| format!("git: {error}"))?;
+        let directory = PathBuf::from(String::from_utf8_lossy(&path.stdout).trim());
+        let program = directory.join("git-credential-cache--daemon");
+        if !program.exists() {
+            return Err(format!("{} is missing", program.display()));
+        }
+        let socket = ground.directory("git-cache", user, 0o700).join("socket");
+        let mut command = CallerSpec::user(user).command(&program);
+        let daemon = Daemon::start(command.arg(&socket), &ground.path("output/servers.log"));
+        let _acting = Acting::as_user(user);
+        eventually("git's cache listens", || UnixStream::connect(&socket).is_ok());
+        let store = format!("action=store\ntimeout=86400\n{PLACE}username=oauth2\npassword={token}\n\n");
+        say(&socket, &store);
+        let answer = say(&socket, &get());
+        assert!(answer.contains(token), "git's cache answers {answer:?}");
+        let end = answer.into_bytes();
+        Ok(Self { daemon, socket, end })
     }
-    let socket = ground.directory("git-cache", user, 0o700).join("socket");
-    let mut command = CallerSpec::user(user).command(&program);
-    let daemon = Daemon::start(command.arg(&socket), &ground.path("output/servers.log"));
-    let _acting = crate::bench::Acting::as_user(user);
-    eventually("git's cache listens", || UnixStream::connect(&socket).is_ok());
-    let token = "glpat-0123456789abcdefghij";
-    say(&socket, &format!("action=store\ntimeout=86400\n{PLACE}username=oauth2\npassword={token}\n\n"));
-    let answer = say(&socket, &get());
-    assert!(answer.contains(token), "git's cache answers {answer:?}");
-    let end = answer.into_bytes();
-    Ok(GitCache { daemon, socket, end })
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
 }
 
 fn get() -> String {
