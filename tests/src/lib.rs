@@ -60,7 +60,7 @@ pub use metrics::Metrics;
 pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use stub::{Stub, StubAnswer};
-pub use terminal::answer_on_terminal;
+pub use terminal::{answer_on_terminal, on_terminal};
 pub use tls::{Authority, Identity};
 pub use upstream::UpstreamDirectory;
 pub use users::{fresh_uid, is_root, own_uid, skip_without_root};

@@ -10,6 +10,12 @@ use crate::Outcome;
 /// terminal shows is the outcome's stdout.
 #[track_caller]
 pub fn answer_on_terminal(command: &Command, question: &str, answer: &str) -> Outcome {
+    on_terminal(command, question, || answer.to_owned())
+}
+
+/// The same, where something is done once the question was asked, which gives the answer.
+#[track_caller]
+pub fn on_terminal(command: &Command, question: &str, then: impl FnOnce() -> String) -> Outcome {
     let quoted = |word: &OsString| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line: Vec<String> = words.map(|word| quoted(&word.to_owned())).collect();
@@ -32,6 +38,7 @@ pub fn answer_on_terminal(command: &Command, question: &str, answer: &str) -> Ou
         assert!(output.read(&mut byte).is_ok_and(|read| read == 1), "never asked: {shown:?}");
         shown.push(byte[0]);
     }
+    let answer = then();
     let mut input = child.stdin.take().unwrap();
     input.write_all(format!("{answer}\n").as_bytes()).unwrap();
     // What was typed is the end of the input: script(1) goes on until the command ends.
