@@ -145,8 +145,17 @@ impl ControlPlane {
 
     /// Moves the replicas' wall clock so many seconds away from the real one.
     pub fn shift_clock(&self, seconds: i64) {
+        self.set_clock(&format!("{seconds:+}"));
+    }
+
+    /// Lets the replicas' wall clock stand still at the present.
+    pub fn stop_clock(&self) {
+        self.set_clock(&jiff::Timestamp::now().as_second().to_string());
+    }
+
+    fn set_clock(&self, text: &str) {
         let next = self.ground.path("etc/clock.next");
-        fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        fs::write(&next, format!("{text}\n")).unwrap();
         fs::rename(next, self.clock_path()).unwrap();
     }
 

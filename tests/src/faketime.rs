@@ -19,6 +19,8 @@ pub(crate) fn words(library: &Path, clock: &Path) -> Vec<String> {
         "env".into(),
         format!("LD_PRELOAD={}", library.display()),
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        // What is neither +… nor -… is the second at which the clock stands still.
+        "FAKETIME_FMT=%s".into(),
         "FAKETIME_NO_CACHE=1".into(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
     ]
