@@ -1,14 +1,14 @@
 //! Tokens are replaced while agents work with them, and nobody notices.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use dvx_proto::Fingerprint;
 use dvx_tests::git::GitClient;
-use dvx_tests::{ControlPlane, Lab, Mode, World, eventually, faketime_library, run, skip};
-use serde_json::Value;
+use dvx_tests::{Lab, Mode, eventually, run};
+use serde_json::{Value, json};
 
 const ROTATE: &[&str] = &["agent", "integration", "gitlab", "rotate", "alpha"];
 
@@ -63,7 +63,7 @@ fn a_rotation_that_fails_leaves_the_token_that_works() {
     let provider = lab.provider("main", Mode::ServiceAccount, &[]);
     lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();
     let old = lab.served("alpha");
-    let refused = serde_json::json!({"kind": "status", "status": 422,
+    let refused = json!({"kind": "status", "status": 422,
         "body": "{\"message\":\"Not permitted to create\"}", "headers": {"Content-Type": "application/json"}});
     lab.gitlab.fail("POST", "/api/v4/groups/*/service_accounts/*/personal_access_tokens", &refused);
     assert_ne!(lab.dvx(ROTATE).status, 0);
@@ -74,10 +74,6 @@ fn a_rotation_that_fails_leaves_the_token_that_works() {
 /// A loop of fetches.
 struct Fetches {
     stop: Arc<AtomicBool>,
-    /// Whether no other is to begin.
-    pause: Arc<AtomicBool>,
-    /// Held during each. git itself cannot help a token that dies between two requests of one command.
-    one: Arc<Mutex<()>>,
     count: Arc<AtomicU32>,
     thread: thread::JoinHandle<Vec<String>>,
 }
@@ -85,20 +81,11 @@ struct Fetches {
 impl Fetches {
     fn start(command: impl Fn() -> std::process::Command + Send + 'static) -> Self {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (pause, one) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(())));
-        let paused = Arc::clone(&pause);
-        let (stopped, counted, held) = (Arc::clone(&stop), Arc::clone(&count), Arc::clone(&one));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let thread = thread::spawn(move || {
             let mut failures = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                if paused.load(Ordering::Relaxed) {
-                    thread::yield_now();
-                    continue;
-                }
-                let outcome = {
-                    let _fetching = held.lock().unwrap();
-                    run(&mut command())
-                };
+                let outcome = run(&mut command());
                 if outcome.status != 0 {
                     failures.push(outcome.stderr);
                 }
@@ -106,7 +93,7 @@ impl Fetches {
             }
             failures
         });
-        Self { stop, pause, one, count, thread }
+        Self { stop, count, thread }
     }
 
     /// Waits until one more fetch has begun and ended.
@@ -115,21 +102,33 @@ impl Fetches {
         eventually("a fetch comes to its end", || self.count.load(Ordering::Relaxed) >= before + 2);
     }
 
-    /// Does something while no fetch is under way.
-    fn between(&self, act: impl FnOnce()) {
-        self.pause.store(true, Ordering::Relaxed);
-        let guard = self.one.lock().unwrap();
-        act();
-        drop(guard);
-        self.pause.store(false, Ordering::Relaxed);
-    }
-
     fn end(self) -> (u32, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let failures = self.thread.join().unwrap();
         (self.count.load(Ordering::Relaxed), failures)
     }
 }
+
+/// Revokes the token of alpha behind everybody's back, while a fetch with it is at this request: GitLab has it, and
+/// has not looked at the token yet.
+fn revoke_during(lab: &Lab, method: &str, path: &str) -> String {
+    let token = lab.served("alpha").unwrap();
+    let fingerprint = Fingerprint::of(token.as_bytes()).to_string();
+    let delay = json!({"kind": "delay", "ms": 1_500});
+    let fault = json!({"method": method, "path": path, "token": fingerprint, "action": delay});
+    lab.gitlab.sim("POST", "/faults", &fault);
+    eventually("a fetch is there", || {
+        let open = |request: &Value| request["status"].is_null() && !request["fault"].is_null();
+        lab.gitlab.requests().iter().any(open)
+    });
+    lab.gitlab.revoke(&token);
+    lab.gitlab.come_back();
+    token
+}
+
+/// The requests of a fetch that carry the token.
+const FETCH: [(&str, &str); 2] =
+    [("GET", "/acme/app.git/info/refs"), ("POST", "/acme/app.git/git-upload-pack")];
 
 #[test]
 fn a_loop_of_fetches_runs_through_rotations_revocations_and_restarts_without_one_failure() {
@@ -148,12 +147,21 @@ fn a_loop_of_fetches_runs_through_rotations_revocations_and_restarts_without_one
         eventually("it is rotated", || lab.dvx(ROTATE).status == 0);
         fetches.more();
         if round % 4 == 3 {
-            let token = lab.served("alpha").unwrap();
-            fetches.between(|| lab.gitlab.revoke(&token));
+            let (method, path) = FETCH[round / 4 % 2];
+            let last = round == 19;
+            if last {
+                // It ends again in the middle of what the revocation leads to.
+                restart(&mut lab, Some("token:after"));
+            }
+            let token = revoke_during(&lab, method, path);
+            if last {
+                eventually("it has ended", || lab.control.replica().daemon().ended().is_some());
+                restart(&mut lab, None);
+            }
             fetches.more();
             eventually("another token came", || lab.served("alpha").is_some_and(|new| new != token));
         }
-        if [6, 13].contains(&round) {
+        if round == 6 {
             lab.control.kill();
             fetches.more();
             lab.control.start_all();
@@ -162,8 +170,22 @@ fn a_loop_of_fetches_runs_through_rotations_revocations_and_restarts_without_one
     let (count, failures) = fetches.end();
     assert!(count >= 40, "{count} fetches");
     assert_eq!(failures, Vec::<String>::new());
+    for (method, path) in FETCH {
+        let refused = |request: &Value| {
+            (&request["method"], &request["path"], &request["status"])
+                == (&json!(method), &json!(path), &json!(401))
+                && !request["token"].is_null()
+        };
+        assert!(lab.gitlab.requests().iter().any(refused), "a token died at {method} {path}");
+    }
     lab.unlink("alpha").success();
     lab.eventually_bare();
+}
+
+fn restart(lab: &mut Lab, point: Option<&str>) {
+    lab.control.kill();
+    lab.control.set_environment(point.map(|point| ("DVX_TEST_FAIL_POINT", point)).as_slice());
+    lab.control.start_all();
 }
 
 /// The same fetch again and again, made without the client, which cannot go to another thread.
@@ -182,46 +204,4 @@ fn fetch_command(git: &GitClient<'_>) -> impl Fn() -> std::process::Command + Se
         }
         command
     }
-}
-
-#[test]
-fn a_token_is_replaced_at_four_fifths_of_its_life_and_ends_at_midnight() {
-    const NAME: &str = "a_token_is_replaced_at_four_fifths_of_its_life_and_ends_at_midnight";
-    if faketime_library().is_none() {
-        return skip(NAME, "libfaketime is not installed");
-    }
-    let lab = Lab::with(ControlPlane::builder().movable_clock(), World::single());
-    let provider = lab.provider("main", Mode::ServiceAccount, &["--rotate-every", "off"]);
-    lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();
-    let first = lab.served("alpha").unwrap();
-    let shift = |days: i64| {
-        lab.gitlab.shift_time(days * 86_400);
-        lab.control.shift_clock(days * 86_400);
-    };
-    shift(20);
-    shift(29);
-    eventually("it was replaced before its end", || lab.served("alpha").is_some_and(|new| new != first));
-    let second = lab.served("alpha").unwrap();
-    assert!(lab.works(&second));
-    // Back and forth again: nothing is minted twice.
-    for days in [27, 31, 29] {
-        shift(days);
-        thread::yield_now();
-    }
-    assert_eq!(lab.served("alpha"), Some(second));
-    assert_eq!(lab.identities().len(), 1);
-}
-
-#[test]
-fn a_token_that_ends_tomorrow_ends_when_tomorrow_begins() {
-    let lab = Lab::start();
-    let tomorrow = "2099-01-01";
-    let token = lab.gitlab.token_with(&serde_json::json!({
-        "user": "dana", "scopes": ["api"], "expires_at": tomorrow,
-    }));
-    lab.link_pat("alpha", &token).success();
-    let caller = lab.world.caller("alpha");
-    let told = caller.get("/v1/agent/credentials/gitlab").json();
-    assert_eq!(told["expires_at"], "2099-01-01T00:00:00Z");
-    assert_ne!(told["expires_at"], Value::Null);
 }
