@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dvx_proto::agent::{AUDIENCE, Claims};
 use dvx_proto::limits::AGENT_TOKEN_TTL;
-use dvx_proto::{AgentName, EnclaveName};
+use dvx_proto::{AgentName, EnclaveName, without_trace};
 use jiff::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, encode};
@@ -134,7 +134,8 @@ impl Issuer {
             exp,
             jti: es256::random_name().map_err(|_| IssueError::Failed)?,
         };
-        let token = encode(&Header::new(Algorithm::ES256), &claims, self.keys.signing());
+        let header = Header::new(Algorithm::ES256);
+        let token = without_trace(|| encode(&header, &claims, self.keys.signing()));
         let token = Zeroizing::new(token.map_err(|_| IssueError::Failed)?);
         let verified = Verified { agent: claims.sub, uid, issued_at: iat, expires_at: exp };
         // Its first use costs no more than the next.
@@ -161,7 +162,7 @@ impl Issuer {
         if !self.seen().may_calculate(bearer, seconds(now)) {
             return Err(TokenError::TooMany);
         }
-        let verified = Arc::new(self.read(presented, now)?);
+        let verified = without_trace(|| self.read(presented, now).map(Arc::new))?;
         self.seen().remember(digest, Arc::clone(&verified));
         Ok(verified)
     }
@@ -223,7 +224,7 @@ impl From<&ErrorKind> for TokenError {
 }
 
 fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
+    without_trace(|| Sha256::digest(token).into())
 }
 
 fn seconds(time: Timestamp) -> u64 {

@@ -23,12 +23,10 @@ use tracing::warn;
 use zeroize::Zeroize;
 
 use self::free::{FreeList, Place};
-pub(crate) use self::stack::wipe_stack;
 
 mod free;
 #[cfg(test)]
 pub(crate) mod search;
-mod stack;
 #[cfg(test)]
 mod tests;
 

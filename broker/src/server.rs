@@ -97,6 +97,8 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
     }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Of tokens that callers bring.
+        .on_thread_park(dvx_proto::wipe_stack)
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;
     let broker = Broker { gate: Gate::new(limits), api, arena, config, path: path.to_owned(), token_files };

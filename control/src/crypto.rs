@@ -3,7 +3,6 @@
 mod envelope;
 mod kek;
 pub(crate) mod seal;
-mod stack;
 mod token;
 
 pub use envelope::{Envelope, Unreadable};

@@ -78,6 +78,8 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     let gate = Gate::new(limits());
     let sockets = Sockets::open(&config.listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Of tokens and values in requests.
+        .on_thread_park(dvx_proto::wipe_stack)
         .enable_all()
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;

@@ -13,6 +13,7 @@ mod problem;
 #[cfg(feature = "openapi")]
 mod schema;
 mod secret;
+mod trace;
 
 pub mod agent;
 pub mod enclave;
@@ -25,3 +26,4 @@ pub use ids::{AgentName, EnclaveName, InvalidName, OperatorName, ProviderName, S
 pub use origin::{InvalidUrl, Origin, RemoteUrl};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use secret::{InvalidToken, Secret, Token};
+pub use trace::{wipe_stack, without_trace};

@@ -20,6 +20,7 @@ fn rekey(config: &Config, new_kek_file: &Path) -> Result<Rekeyed, RunError> {
     let new = Kek::read(new_kek_file)?;
     let old = Kek::read(&config.kek)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .on_thread_park(dvx_proto::wipe_stack)
         .worker_threads(1)
         .enable_all()
         .build()

@@ -2,12 +2,11 @@
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::KeyInit;
-use dvx_proto::Secret;
+use dvx_proto::{Secret, without_trace};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::kek::{self, Kek, KekId, random};
-use super::stack::wipe_stack;
 
 /// A value as it is stored: nothing of it can be read without the KEK, and it opens only together with what it
 /// was bound to.
@@ -102,25 +101,29 @@ impl DataKey {
 impl Envelope {
     /// Encrypts a value.
     pub(crate) fn seal(kek: &Kek, aad: &Aad, value: &[u8]) -> Self {
-        let key = DataKey::generate();
-        let wrapped_key = key.wrapped_under(kek, &aad.of_key());
-        let value = kek::encrypt(&key.cipher(), aad.as_bytes(), value);
-        wipe_stack();
-        Self { kek: kek.id().clone(), wrapped_key, value }
+        without_trace(|| {
+            let key = DataKey::generate();
+            let wrapped_key = key.wrapped_under(kek, &aad.of_key());
+            let value = kek::encrypt(&key.cipher(), aad.as_bytes(), value);
+            Self { kek: kek.id().clone(), wrapped_key, value }
+        })
     }
 
     /// Decrypts the value.
     pub(crate) fn open(&self, kek: &Kek, aad: &Aad) -> Result<Secret, Unreadable> {
-        let key = DataKey::unwrap(kek, &aad.of_key(), &self.wrapped_key)?;
-        let mut value = kek::decrypt(&key.cipher(), aad.as_bytes(), &self.value)?;
-        wipe_stack();
-        Ok(Secret::from(std::mem::take(&mut *value)))
+        without_trace(|| {
+            let key = DataKey::unwrap(kek, &aad.of_key(), &self.wrapped_key)?;
+            let mut value = kek::decrypt(&key.cipher(), aad.as_bytes(), &self.value)?;
+            Ok(Secret::from(std::mem::take(&mut *value)))
+        })
     }
 
     /// The data key, encrypted under another KEK. The value stays as it is.
     pub(crate) fn rewrapped(&self, from: &Kek, to: &Kek, aad: &Aad) -> Result<Vec<u8>, Unreadable> {
-        let key = DataKey::unwrap(from, &aad.of_key(), &self.wrapped_key)?;
-        Ok(key.wrapped_under(to, &aad.of_key()))
+        without_trace(|| {
+            let key = DataKey::unwrap(from, &aad.of_key(), &self.wrapped_key)?;
+            Ok(key.wrapped_under(to, &aad.of_key()))
+        })
     }
 }
 

@@ -3,14 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dvx_proto::enclave::SEAL_INFO;
+use dvx_proto::without_trace;
 use hpke::aead::{AeadCtxS, AesGcm256};
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeS, Serializable};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-
-use super::stack::wipe_stack;
 
 /// Why nothing is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -67,8 +66,7 @@ impl Sealer {
 
     /// The next message: ciphertext and tag in base64url.
     pub(crate) fn seal(&mut self, value: &[u8], aad: &[u8]) -> Result<String, SealError> {
-        let sealed = self.context.seal(value, aad).map_err(|_| SealError::Exhausted)?;
-        wipe_stack();
+        let sealed = without_trace(|| self.context.seal(value, aad)).map_err(|_| SealError::Exhausted)?;
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 }

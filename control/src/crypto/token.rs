@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use dvx_proto::Secret;
 use dvx_proto::enclave::API_KEY_PREFIX;
 use dvx_proto::operator::OPERATOR_TOKEN_PREFIX;
+use dvx_proto::{Secret, without_trace};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -57,7 +57,7 @@ impl PlainToken {
 impl HashedToken {
     /// Of what a caller has sent.
     pub fn of(token: &[u8]) -> Self {
-        Self(Sha256::digest(token).into())
+        Self(without_trace(|| Sha256::digest(token).into()))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dvx_proto::agent::AgentState;
 use dvx_proto::enclave::{Ack, Degraded as AckDegraded, Frame, Hello, Mode, SealedSecret, seal_aad};
-use dvx_proto::{AgentName, EnclaveName, SecretName};
+use dvx_proto::{AgentName, EnclaveName, SecretName, without_trace};
 use tracing::{debug, info};
 
 use super::error::Violation;
@@ -13,7 +13,7 @@ use super::roster::Roster;
 use super::seal::{Opener, Recipient, SealError};
 use crate::clock::Monotonic;
 use crate::keyring::{AgentEntry, Credential, CredentialFacts, Keyring, SecretEntry, Snapshot, ValueError};
-use crate::memory::{Arena, wipe_stack};
+use crate::memory::Arena;
 use crate::policy::Rules;
 use crate::upstream::{Degraded, Host};
 
@@ -149,10 +149,8 @@ impl Worker {
             Frame::Agent(document) => stream.batch.agent(document)?,
             Frame::AgentGone { agent } => stream.batch.agent_gone(agent)?,
             Frame::Secret(secret) => {
-                let held = self.open(stream, &secret);
-                // What decrypting has left on the stack.
-                wipe_stack();
-                stream.batch.secret(secret.agent.as_ref(), &secret.name, Some(held?))?;
+                let held = without_trace(|| self.open(stream, &secret))?;
+                stream.batch.secret(secret.agent.as_ref(), &secret.name, Some(held))?;
             }
             Frame::SecretGone { agent, name } => stream.batch.secret(agent.as_ref(), &name, None)?,
             Frame::SecretUnavailable { agent, name } => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use dvx_proto::AgentName;
+use dvx_proto::{AgentName, without_trace};
 use tracing::{info, warn};
 
 use super::DirectorySettings;
@@ -14,7 +14,7 @@ use super::source::SourceName;
 use super::watch::Watcher;
 use crate::clock::{Monotonic, Now};
 use crate::keyring::{Keyring, Snapshot};
-use crate::memory::{Arena, wipe_stack};
+use crate::memory::Arena;
 use crate::upstream::Degraded;
 
 /// What is known of the root, and what is made of it.
@@ -167,8 +167,8 @@ fn take_in(scanner: &Scanner, look: &AgentLook, agent: &mut Agent, now: Now) -> 
         if plan == Plan::default() {
             continue;
         }
-        let outcomes = plan.read.iter().map(|(name, stamp)| scanner.read(look, name, *stamp)).collect();
-        wipe_stack();
+        let read = || plan.read.iter().map(|(name, stamp)| scanner.read(look, name, *stamp)).collect();
+        let outcomes = without_trace(read);
         changes.extend(folder.apply(plan, outcomes, now));
     }
     changes
