@@ -6,6 +6,7 @@ pub(crate) mod gate;
 mod guard;
 mod progress;
 pub(crate) mod tls;
+mod wiped;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::gate::{Admission, Full, Gate};
 use self::progress::Sweeper;
+use self::wiped::Wiped;
 use crate::clock;
 use crate::http::error::too_many_connections;
 use crate::http::{Peer, Service};
@@ -125,7 +127,7 @@ impl Listener {
             let mut stopping = listener.stopping.clone();
             let shaken = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                shaken = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shaken,
+                shaken = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(Wiped::new(stream))) => shaken,
             };
             match shaken {
                 // Boxed: the room that the handshake needed is not kept as well.

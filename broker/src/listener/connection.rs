@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dvx_proto::limits::MAX_HEAD_BYTES;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -39,7 +40,11 @@ pub(super) async fn serve<S>(
     let handler = service_fn(move |request: Request<Incoming>| async move {
         let now = clock::now();
         progress.enter(Phase::Handler, now.mono);
-        let answer = api.handle(peer, request, now).await;
+        let mut answer = api.handle(peer, request, now).await;
+        if progress.is_roomy() {
+            // Its head, which may have a token, would stay in memory until the next request.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         // Not before: hyper also flushes while a handler waits, and the flush of an answer ends it.
         progress.enter(Phase::Answer, clock::monotonic());
         Ok::<Response<_>, Infallible>(answer)

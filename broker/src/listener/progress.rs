@@ -4,6 +4,7 @@
 //! request, would cost more than the request does.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ impl Phase {
 pub(super) struct Progress {
     state: Mutex<(Phase, Monotonic)>,
     nudge: Notify,
+    /// Whether the buffer of requests is so large that the last one stays in it.
+    roomy: AtomicBool,
 }
 
 impl Progress {
@@ -63,6 +66,16 @@ impl Progress {
     pub(super) fn is_overdue(&self, now: Monotonic) -> bool {
         let (phase, since) = *self.state();
         now.since(since) > phase.limit()
+    }
+
+    /// Tells whether the last request stays in the buffer for as long as the connection is kept.
+    pub(super) fn set_roomy(&self, roomy: bool) {
+        self.roomy.store(roomy, Ordering::Relaxed);
+    }
+
+    /// What was set last.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.roomy.load(Ordering::Relaxed)
     }
 
     /// Until the sweeper has something to say: that the connection is overdue, or that the broker stops.
@@ -95,7 +108,9 @@ pub(super) struct Watched {
 impl Sweeper {
     /// Takes on a connection that was just accepted: its first request is due.
     pub(super) fn watch(&self, now: Monotonic) -> Watched {
-        let progress = Arc::new(Progress { state: Mutex::new((Phase::Head, now)), nudge: Notify::new() });
+        let state = Mutex::new((Phase::Head, now));
+        let progress = Progress { state, nudge: Notify::new(), roomy: AtomicBool::new(false) };
+        let progress = Arc::new(progress);
         let mut connections = self.connections();
         let number = connections.next;
         connections.next += 1;

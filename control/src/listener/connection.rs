@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use dvx_proto::limits::MAX_HEAD_BYTES;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -42,7 +43,11 @@ pub(super) async fn serve<S>(
     let (service, peer) = (&service, &peer);
     let handler = service_fn(move |request: Request<Incoming>| async move {
         progress.enter(Phase::Handler, clock::monotonic());
-        let answer = service.handle(peer, request).await;
+        let mut answer = service.handle(peer, request).await;
+        if progress.is_roomy() {
+            // It would stay in memory until the next request.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         // Not before: hyper also flushes while a handler waits, and the flush of an answer ends it.
         progress.enter(Phase::Stream, clock::monotonic());
         Ok::<Response<_>, Infallible>(answer.map(|body| Tracked { body, progress: progress.clone() }))

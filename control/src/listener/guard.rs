@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,20 +13,27 @@ use dvx_proto::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::progress::{Phase, Progress};
+use super::wiped::wipe;
 use crate::clock;
 use crate::http::error::parser_error;
+
+/// hyper begins at the front of its buffer again where less than this is free behind what it has read (`next` in its
+/// `ReadStrategy` is never less). Where more is free, what it has read stays out of reach.
+const LEAST_ROOM: usize = 8192;
 
 /// A stream that keeps [`Progress`].
 pub(crate) struct Guarded<S> {
     inner: S,
     progress: Arc<Progress>,
+    /// How much was read since the reader's buffer was wiped.
+    stale: usize,
     /// What is left to be written of our own text in place of hyper's error.
     substitute: Option<Bytes>,
 }
 
 impl<S> Guarded<S> {
     pub(crate) fn new(inner: S, progress: Arc<Progress>) -> Self {
-        Self { inner, progress, substitute: None }
+        Self { inner, progress, stale: 0, substitute: None }
     }
 
     /// hyper writes without a handler having been asked only when it could not parse a request.
@@ -82,8 +90,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.progress.phase() == Phase::Idle {
+        let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) else {
+            wipe(buf, mem::take(&mut self.stale));
+            return Poll::Pending;
+        };
+        read?;
+        let count = buf.filled().len() - before;
+        self.stale += count;
+        self.progress.set_roomy(buf.remaining() >= LEAST_ROOM);
+        if count > 0 && self.progress.phase() == Phase::Idle {
             self.progress.enter(Phase::Head, clock::monotonic());
         }
         Poll::Ready(Ok(()))

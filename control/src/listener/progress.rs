@@ -4,6 +4,7 @@
 //! request, would cost more than the request does.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Progress {
     state: Mutex<State>,
     nudge: Notify,
+    /// Whether the buffer of requests is so large that the last one stays in it.
+    roomy: AtomicBool,
 }
 
 struct State {
@@ -98,6 +101,16 @@ impl Progress {
             || state.blocked.is_some_and(|since| is_above(since, WRITE_LIMIT))
     }
 
+    /// Tells whether the last request stays in the buffer for as long as the connection is kept.
+    pub(super) fn set_roomy(&self, roomy: bool) {
+        self.roomy.store(roomy, Ordering::Relaxed);
+    }
+
+    /// What was set last.
+    pub(super) fn is_roomy(&self) -> bool {
+        self.roomy.load(Ordering::Relaxed)
+    }
+
     /// Until the sweeper has something to say: that the connection is overdue, or that the process stops.
     pub(super) async fn nudged(&self) {
         self.nudge.notified().await;
@@ -131,6 +144,7 @@ impl Sweeper {
         let progress = Arc::new(Progress {
             state: Mutex::new(State { phase: Phase::Head, since: now, blocked: None }),
             nudge: Notify::new(),
+            roomy: AtomicBool::new(false),
         });
         let mut connections = self.connections();
         let number = connections.next;
