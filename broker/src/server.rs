@@ -64,7 +64,7 @@ pub(crate) enum RunError {
 }
 
 /// Runs the broker until it is told to stop.
-pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
+pub(crate) fn run(path: &Path, mut config: Config) -> Result<(), RunError> {
     let arena = Arena::new(config.hardening.require_secretmem)?;
     tracing::info!(protection = arena.protection().as_str(), "secret values are held in protected memory");
     let limits = limits(&config);
@@ -78,7 +78,7 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let rejections = Arc::new(Rejections::default());
     let host = Arc::new(ServerHost::new(settings.clone(), keyring.clone(), rejections.clone()));
     let token_files = host.token_files();
-    let upstream = start_upstream(&config, &keyring, &arena, host, &audit).map_err(RunError::Upstream)?;
+    let upstream = start_upstream(&mut config, &keyring, &arena, host, &audit).map_err(RunError::Upstream)?;
     let issuer = Arc::new(Issuer::new(config.enclave.clone())?);
     let transports = match sockets.tcp {
         Some(_) => vec![Transport::Unix, Transport::Tcp],
@@ -106,14 +106,14 @@ pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
 }
 
 fn start_upstream(
-    config: &Config,
+    config: &mut Config,
     keyring: &Arc<Keyring>,
     arena: &Arena,
     host: Arc<dyn Host>,
     audit: &Audit,
 ) -> io::Result<Upstream> {
     let (keyring, arena) = (keyring.clone(), arena.clone());
-    match &config.upstream {
+    match &mut config.upstream {
         UpstreamConfig::Directory { path, allow_mode } => {
             let settings = DirectorySettings {
                 path: path.clone(),
@@ -122,14 +122,19 @@ fn start_upstream(
             };
             directory::start(settings, keyring, arena)
         }
-        UpstreamConfig::Control(control) => control::start(control::Parts {
-            config: control.clone(),
-            enclave: config.enclave.clone(),
-            keyring,
-            arena,
-            host,
-            feed: audit.feed(),
-        }),
+        UpstreamConfig::Control(control) => {
+            let parts = control::Parts {
+                config: control.clone(),
+                enclave: config.enclave.clone(),
+                keyring,
+                arena,
+                host,
+                feed: audit.feed(),
+            };
+            // It has its own, in protected memory.
+            control.api_key.forget();
+            control::start(parts)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dvx_proto::enclave::API_KEY_PREFIX;
-use dvx_proto::{ControlAddress, Secret};
+use dvx_proto::{ControlAddress, Fingerprint, Secret, without_trace};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -28,7 +28,11 @@ pub(crate) struct ControlConfig {
 
 /// What an enclave authenticates with.
 #[derive(Clone)]
-pub(crate) struct ApiKey(Arc<Secret>);
+pub(crate) struct ApiKey {
+    /// Until it has been moved to where it stays.
+    text: Option<Arc<Secret>>,
+    fingerprint: Fingerprint,
+}
 
 impl ApiKey {
     /// Takes the text of a file; one line end is dropped.
@@ -39,19 +43,27 @@ impl ApiKey {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let rest = line.strip_prefix(API_KEY_PREFIX.as_bytes())?;
         let usable = !rest.is_empty() && line.len() <= MAX_BYTES && line.iter().all(u8::is_ascii_graphic);
-        usable.then(|| Self(Arc::new(Secret::from(line.to_vec()))))
+        usable.then(|| Self {
+            text: Some(Arc::new(Secret::from(line.to_vec()))),
+            fingerprint: Fingerprint::of(line),
+        })
     }
 
-    /// The key.
+    /// The key. Empty after [`forget`](Self::forget).
     pub(crate) fn expose_secret(&self) -> &[u8] {
-        self.0.expose_secret()
+        self.text.as_ref().map(|text| text.expose_secret()).unwrap_or_default()
+    }
+
+    /// Keeps no more than is needed to tell it from another one.
+    pub(crate) fn forget(&mut self) {
+        self.text = None;
     }
 }
 
 /// For telling at a reload that it has changed. Both are the operator's own.
 impl PartialEq for ApiKey {
     fn eq(&self, other: &Self) -> bool {
-        self.expose_secret() == other.expose_secret()
+        self.fingerprint == other.fingerprint
     }
 }
 
@@ -84,7 +96,8 @@ fn url(value: &Value<'_, '_>, kind: Kind) -> Result<ControlAddress, Cause> {
 
 fn api_key(value: &Value<'_, '_>, kind: Kind) -> Result<(PathBuf, ApiKey), Cause> {
     let path = values::path(value, kind)?;
-    let text = trust::read_secret(&path).map_err(|cause| Cause::Named { path: path.clone(), cause })?;
+    let text = without_trace(|| trust::read_secret(&path))
+        .map_err(|cause| Cause::Named { path: path.clone(), cause })?;
     let key = ApiKey::parse(&text).ok_or_else(|| Cause::NotAKey(path.clone()))?;
     Ok((path, key))
 }

@@ -32,6 +32,7 @@ use crate::memory::Arena;
 
 mod backoff;
 mod error;
+mod keyed;
 mod lines;
 mod link;
 mod posts;
@@ -63,9 +64,13 @@ pub(crate) struct Parts {
 }
 
 /// Starts to connect, on a thread of its own.
-pub(crate) fn start(parts: Parts) -> io::Result<Upstream> {
-    let endpoint = Arc::new(Endpoint::new(&parts.config)?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn start(mut parts: Parts) -> io::Result<Upstream> {
+    let endpoint = Arc::new(Endpoint::new(&parts.config, &parts.arena)?);
+    parts.config.api_key.forget();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(dvx_proto::wipe_stack)
+        .build()?;
     let health = Health { kind: KIND, connected: Some(false), degraded: Vec::new() };
     Mailbox::start(health, move |mailbox| {
         runtime.block_on(run(parts, endpoint, &mailbox));

@@ -20,10 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
 use super::error::Trouble;
-use crate::config::{ApiKey, ControlConfig};
+use super::keyed::{Key, Keyed};
+use crate::config::ControlConfig;
+use crate::memory::Arena;
 
 /// How long one address may take to accept a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(4);
@@ -44,7 +45,7 @@ const DEFAULT_CONTROL_USER: &str = "dvx-control";
 /// How to reach the control plane.
 pub(super) struct Endpoint {
     address: ControlAddress,
-    key: ApiKey,
+    key: Key,
     tls: TlsConnector,
 }
 
@@ -76,7 +77,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 impl Endpoint {
     /// Reads the system's certificates, so it has to happen while that can be done.
-    pub(super) fn new(config: &ControlConfig) -> io::Result<Self> {
+    pub(super) fn new(config: &ControlConfig, arena: &Arena) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         if let ControlAddress::Https { .. } = config.url {
             let system = rustls_native_certs::load_native_certs();
@@ -95,7 +96,8 @@ impl Endpoint {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A connection lasts for as long as it can, so there is little to resume.
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { address: config.url.clone(), key: config.api_key.clone(), tls: Arc::new(tls).into() })
+        let key = Key::new(&config.api_key, arena)?;
+        Ok(Self { address: config.url.clone(), key, tls: Arc::new(tls).into() })
     }
 
     /// Where it leads to, for logs.
@@ -113,8 +115,9 @@ impl Endpoint {
                 Box::new(self.tls.connect(name, stream).await.map_err(Trouble::Tls)?)
             }
         };
+        let transport = TokioIo::new(Keyed::new(transport, self.key.clone()));
         let (requests, connection) =
-            http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(transport)).await?;
+            http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(transport).await?;
         let driver = tokio::spawn(async move {
             // What is wrong with it shows in its requests.
             let _ended: Result<(), hyper::Error> = connection.await;
@@ -157,7 +160,7 @@ impl Endpoint {
         *request.uri_mut() = path.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(HOST, header(&self.address.authority()));
-        headers.insert(AUTHORIZATION, bearer(&self.key));
+        headers.insert(AUTHORIZATION, header(&format!("Bearer {}", self.key.placeholder())));
         headers.insert(PUBLIC_KEY, session.clone());
         request
     }
@@ -225,14 +228,6 @@ fn accepted(answer: Response<Incoming>) -> Result<Response<Incoming>, Trouble> {
         _ if status.is_redirection() => Err(Trouble::Redirect(status.as_u16())),
         _ => Err(Trouble::Status(status.as_u16())),
     }
-}
-
-/// The key is visible ASCII.
-fn bearer(key: &ApiKey) -> HeaderValue {
-    let text = Zeroizing::new([b"Bearer ", key.expose_secret()].concat());
-    let mut value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
 }
 
 fn header(text: &str) -> HeaderValue {
