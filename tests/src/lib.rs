@@ -55,7 +55,9 @@ pub use http::{Connection, Request, Response};
 pub use jwt::{ForgedToken, Forger, recover_public_keys, unverified_claims};
 pub use lab::{Lab, Mode};
 pub use leak::{Planted, random_alphanumeric};
-pub use memory::{count_fragments, readable_memory};
+pub use memory::{
+    Findings, Hit, Marker, Needles, Place, at_rest, count_fragments, look_at_its_end, search_memory,
+};
 pub use metrics::Metrics;
 pub use postgres::Postgres;
 pub use proxy::Proxy;

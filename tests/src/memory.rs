@@ -1,32 +1,12 @@
 //! What another process's memory holds.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::FileExt;
 
-/// All of a process's memory that root can read and that is not a file's.
-pub fn readable_memory(pid: u32) -> Vec<u8> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let file = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut memory = Vec::new();
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (range, mode) = (words.next().unwrap(), words.next().unwrap());
-        // Pages that are read only are parts of programs, or were made so: those that belong to no file count.
-        let of_file = words.nth(2).is_some_and(|inode| inode != "0");
-        if !mode.starts_with('r') || (of_file && !mode.starts_with("rw")) {
-            continue;
-        }
-        let (start, end) = range.split_once('-').unwrap();
-        let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        // Mappings of memfd_secret cannot be read by anybody.
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        if file.read_exact_at(&mut bytes, start).is_ok() {
-            memory.extend(bytes);
-        }
-    }
-    memory
-}
+mod marker;
+mod process;
+
+pub use marker::{Hit, Marker, Needles};
+pub use process::{Findings, Place, at_rest, look_at_its_end, search_memory};
 
 /// How many times any eight consecutive bytes of the values lie in a text.
 pub fn count_fragments(text: &[u8], values: &[&str]) -> usize {

@@ -1,14 +1,11 @@
 //! Where values are on their way from the operator to the agent, and where they are not: on the wire without
-//! TLS's help, in memory, in the database, in logs.
+//! TLS's help, in the database, in logs.
 
 use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use dvx_tests::{
-    ControlPlane, Proxy, World, count_fragments, eventually, random_alphanumeric, readable_memory, skip,
-    skip_without_root,
-};
+use dvx_tests::{ControlPlane, Proxy, World, count_fragments, eventually, random_alphanumeric};
 
 /// Every way in which eight bytes of a value, or more, could stand in a text.
 fn renderings(value: &str) -> Vec<Vec<u8>> {
@@ -84,97 +81,6 @@ fn whoever_reads_the_stream_below_tls_sees_no_value() {
     assert!(renderings(&before[0]).iter().any(|rendering| is_in(sent.as_bytes(), rendering)));
     let encoded = URL_SAFE_NO_PAD.encode(format!("..{}", before[0]));
     assert!(renderings(&before[0]).iter().any(|rendering| is_in(encoded.as_bytes(), rendering)));
-}
-
-#[test]
-fn a_brokers_memory_holds_values_in_protected_pages_alone() {
-    const NAME: &str = "a_brokers_memory_holds_values_in_protected_pages_alone";
-    if skip_without_root(NAME) {
-        return;
-    }
-    let control = ControlPlane::start();
-    let mut world = World::single().control(&control).build();
-    let mut values = vec![control.admin().plant("alpha", "gitlab"), control.admin().plant("alpha", "gone")];
-    let large = random_alphanumeric(60_000);
-    values.extend([value(), value(), large]);
-    control.admin().set_secret(None, "EVERYBODYS", &values[2]);
-    control.admin().set_secret(Some("alpha"), "OWN", &values[3]);
-    control.admin().set_secret(Some("alpha"), "LARGE", &values[4]);
-    world.start();
-    if world.status()["memory"]["protection"] != "secretmem" {
-        return skip(NAME, "no memfd_secret here: the arena itself can be read by root");
-    }
-    let caller = world.caller("alpha");
-    let names =
-        ["credentials/gitlab", "credentials/gone", "secrets/EVERYBODYS", "secrets/OWN", "secrets/LARGE"];
-    let search = |world: &mut World, values: &[String], when: &str| {
-        let random: Vec<&str> = values.iter().map(|value| value.trim_start_matches("glpat-")).collect();
-        let memory = readable_memory(world.broker().pid());
-        assert!(
-            count_fragments(&memory, &["lab-1", "everybodys", "EVERYBODYS"]) > 0,
-            "the search can find things"
-        );
-        assert_eq!(count_fragments(&memory, &random), 0, "{when}, fragments lie in readable memory");
-    };
-    search(&mut world, &values, "after a snapshot");
-    for name in names {
-        assert_eq!(caller.get(&format!("/v1/agent/{name}")).status, 200, "{name}");
-    }
-    search(&mut world, &values, "after serving");
-    values.push(control.admin().plant("alpha", "gitlab"));
-    values.push(value());
-    let revision = control.admin().set_secret(Some("alpha"), "OWN", values.last().unwrap());
-    control.admin().delivered(revision);
-    assert_eq!(caller.get("/v1/agent/secrets/OWN").status, 200);
-    search(&mut world, &values, "after changes");
-    let revision = control.admin().delete_secret(Some("alpha"), "gone:token");
-    control.admin().delivered(revision);
-    assert_eq!(caller.get("/v1/agent/credentials/gone").status, 404);
-    search(&mut world, &values, "after a deletion");
-    let revision = control.admin().set_state("alpha", "isolate");
-    control.admin().delivered(revision);
-    assert_eq!(caller.get("/v1/agent/secrets/OWN").status, 403);
-    search(&mut world, &values, "after an isolation");
-}
-
-#[test]
-fn a_control_planes_memory_holds_no_value_between_requests() {
-    const NAME: &str = "a_control_planes_memory_holds_no_value_between_requests";
-    if skip_without_root(NAME) {
-        return;
-    }
-    let mut control = ControlPlane::start();
-    let mut world = World::single().control(&control).build();
-    let mut values = vec![value(), value(), value(), random_alphanumeric(60_000)];
-    control.admin().set_secret(None, "EVERYBODYS", &values[0]);
-    control.admin().set_secret(Some("alpha"), "OWN", &values[1]);
-    control.operator_by_tls(Some(control.token())).set_secret(Some("alpha"), "TLS", &values[2]);
-    control.admin().set_secret(Some("alpha"), "LARGE", &values[3]);
-    values.push(control.admin().plant("alpha", "gitlab"));
-    let pid = control.replica().daemon().pid();
-    let nothing_is_left = |values: &[String], when: &str| {
-        let random: Vec<&str> = values.iter().map(|value| value.trim_start_matches("glpat-")).collect();
-        // The last connection may still be closing.
-        eventually(&format!("{when}, no fragment lies in readable memory"), || {
-            let memory = readable_memory(pid);
-            assert!(
-                count_fragments(&memory, &["everybodys", "EVERYBODYS"]) > 0,
-                "the search can find things"
-            );
-            count_fragments(&memory, &random) == 0
-        });
-    };
-    nothing_is_left(&values, "after setting");
-    world.start();
-    nothing_is_left(&values, "after a snapshot");
-    values.push(value());
-    let revision = control.admin().set_secret(None, "EVERYBODYS", values.last().unwrap());
-    control.admin().delivered(revision);
-    nothing_is_left(&values, "after a change");
-    let revision = control.admin().set_state("alpha", "isolate");
-    control.admin().delivered(revision);
-    control.admin().change("DELETE", "/agents/alpha", &serde_json::Value::Null);
-    nothing_is_left(&values, "after a deletion");
 }
 
 #[test]
