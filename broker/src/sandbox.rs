@@ -76,7 +76,12 @@ pub(crate) fn confine(config: &Config, config_path: &Path) -> Result<(), Sandbox
             |status| files::describe(&status),
         )
     };
-    tracing::info!(landlock, seccomp = config.hardening.seccomp.as_str(), "the broker is confined");
+    let seccomp = config.hardening.seccomp.as_str();
+    if landlock == files::UNAVAILABLE {
+        tracing::warn!(landlock, seccomp, "the broker is confined, but only modes keep it from files");
+    } else {
+        tracing::info!(landlock, seccomp, "the broker is confined");
+    }
     let reach = match &config.upstream {
         UpstreamConfig::Control(ControlConfig { url: ControlAddress::Https { .. }, .. }) => Reach::Network,
         UpstreamConfig::Control(_) | UpstreamConfig::Directory { .. } => Reach::Machine,

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use nix::sys::resource::{Resource, setrlimit};
 
 use crate::app::DEFAULT_ORGANISATION;
 use crate::causes::causes;
 use crate::config::Config;
 use crate::crypto::Kek;
 use crate::listener::tls;
+use crate::sandbox;
 use crate::server::{self, RunError};
 
 /// The control plane: identities, encrypted secrets, audit.
@@ -136,7 +136,7 @@ impl From<Exit> for ExitCode {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    if let Err(error) = early() {
+    if let Err(error) = sandbox::early() {
         complain(&error);
         return Exit::Failure.into();
     }
@@ -161,14 +161,6 @@ pub fn main() -> ExitCode {
 
 fn fail_points() -> String {
     crate::integrations::POINTS.map(|point| format!("{point}:before\n{point}:after\n")).concat()
-}
-
-/// What lies in memory is nobody else's: no dumps, no debugger of the same user. Files are made for the owner.
-fn early() -> io::Result<()> {
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    Ok(())
 }
 
 fn serve(path: &Path) -> Exit {

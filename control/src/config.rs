@@ -31,6 +31,28 @@ pub(crate) struct Config {
     pub(crate) retention: Duration,
     /// Networks that an instance may be in besides public ones.
     pub(crate) allow_private: Vec<Network>,
+    pub(crate) seccomp: Seccomp,
+}
+
+/// What happens to the control plane when it makes a system call that it has no use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seccomp {
+    Kill,
+    Errno,
+    Log,
+    Off,
+}
+
+impl Seccomp {
+    /// The word in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Errno => "errno",
+            Self::Log => "log",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Where the data is.
@@ -83,6 +105,12 @@ impl Database {
     }
 }
 
+impl DatabaseUrl {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DatabaseUrl([redacted])")
@@ -112,11 +140,12 @@ impl Config {
         let listen = listen(&mut top);
         let retention = retention(&mut top);
         let allow_private = gitlab(&mut top);
+        let seccomp = hardening(&mut top);
         top.finish();
         let errors = document.into_errors();
         match (database, kek) {
             (Some(database), Some(kek)) if errors.is_empty() => {
-                Ok(Self { database, kek, listen, retention, allow_private })
+                Ok(Self { database, kek, listen, retention, allow_private, seccomp })
             }
             _ => Err(errors),
         }
@@ -187,6 +216,13 @@ fn gitlab(top: &mut Section<'_, '_>) -> Vec<Network> {
     let networks = section.optional("allow_private", Kind::NETWORKS, values::networks);
     section.finish();
     networks.unwrap_or_default()
+}
+
+fn hardening(top: &mut Section<'_, '_>) -> Seccomp {
+    let mut section = top.section("hardening");
+    let seccomp = section.optional("seccomp", Kind::SECCOMP, values::seccomp);
+    section.finish();
+    seccomp.unwrap_or(Seccomp::Kill)
 }
 
 #[cfg(test)]

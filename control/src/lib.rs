@@ -34,6 +34,7 @@ mod jobs;
 mod listener;
 mod metrics;
 mod openapi;
+mod sandbox;
 mod server;
 mod systemd;
 

@@ -27,7 +27,7 @@ use crate::listener::gate::{ConnectionLimits, Gate};
 use crate::listener::tls::{self, TlsError};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
-use crate::{api, clock, jobs, systemd};
+use crate::{api, clock, jobs, sandbox, systemd};
 
 /// How long requests in flight may take once the process is told to stop.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub(crate) enum RunError {
     Tls(#[from] TlsError),
     #[error("sockets")]
     Bind(#[from] BindError),
+    #[error("sandbox")]
+    Sandbox(#[from] sandbox::SandboxError),
     #[error("metrics")]
     Metrics(#[from] prometheus::Error),
     #[error("{0}")]
@@ -66,7 +68,12 @@ impl RunError {
         match self {
             Self::Kek(_) | Self::Tls(_) => true,
             Self::Store(error) => error.is_configuration(),
-            Self::Bind(_) | Self::Metrics(_) | Self::Io(..) | Self::Roots(_) | Self::Essential(_) => false,
+            Self::Bind(_)
+            | Self::Sandbox(_)
+            | Self::Metrics(_)
+            | Self::Io(..)
+            | Self::Roots(_)
+            | Self::Essential(_) => false,
         }
     }
 }
@@ -77,6 +84,7 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     let tls = config.listen.https.as_ref().map(|https| tls::load(&https.files)).transpose()?;
     let gate = Gate::new(limits());
     let sockets = Sockets::open(&config.listen)?;
+    sandbox::confine(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Of tokens and values in requests.
         .on_thread_park(dvx_proto::wipe_stack)

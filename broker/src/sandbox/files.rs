@@ -47,6 +47,9 @@ const SECRET_MOUNTS: &[&str] = &["/run/secrets", "/run/credentials"];
 /// How many links out of the upstream's directory are looked at.
 const MAX_LINKS: usize = 1000;
 
+/// What [`describe`] says of a kernel without Landlock.
+pub(super) const UNAVAILABLE: &str = "not available";
+
 /// What this process may do with files from now on. Best effort: the answer says how far the kernel goes.
 pub(super) fn restrict(config: &Config, config_path: &Path) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -87,7 +90,7 @@ fn port(upstream: &UpstreamConfig) -> Option<u16> {
 pub(super) fn describe(status: &RestrictionStatus) -> String {
     match (&status.ruleset, &status.landlock) {
         (RulesetStatus::NotEnforced, _)
-        | (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => "not available".to_owned(),
+        | (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => UNAVAILABLE.to_owned(),
         (_, LandlockStatus::Available { effective_abi, .. }) => {
             format!("ABI {}", (*effective_abi).min(KNOWN) as u8)
         }

@@ -204,7 +204,7 @@ fn connect_elsewhere(config: &Config) {
 
 fn files_elsewhere(config: &Config, path: &Path) {
     let status = files::restrict(config, path).unwrap();
-    if files::describe(&status) == "not available" {
+    if files::describe(&status) == files::UNAVAILABLE {
         skipped!("this kernel has no Landlock");
         return;
     }

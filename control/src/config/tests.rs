@@ -33,6 +33,7 @@ fn a_minimal_file_gets_the_documented_defaults() {
     assert_eq!(config.listen, Listen { unix: Some("/s/c.sock".into()), https: None, admin: None });
     assert_eq!(config.retention.as_secs(), 90 * 24 * 3600);
     assert!(config.allow_private.is_empty());
+    assert_eq!(config.seccomp, Seccomp::Kill);
 }
 
 #[test]
@@ -53,6 +54,8 @@ fn every_key_is_read() {
         retention = "365d"
         [gitlab]
         allow_private = ["10.0.0.0/8", "::1"]
+        [hardening]
+        seccomp = "log"
         "#,
     )
     .unwrap();
@@ -64,6 +67,7 @@ fn every_key_is_read() {
     assert_eq!(config.listen.admin.unwrap().to_string(), "127.0.0.1:8469");
     assert_eq!(config.retention.as_secs(), 365 * 24 * 3600);
     assert!(config.allow_private[0].contains("10.1.2.3".parse().unwrap()));
+    assert_eq!(config.seccomp, Seccomp::Log);
     assert!(!format!("{config:?}").contains("planted"));
 }
 
@@ -79,7 +83,9 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
         [audit]\n\
         retention = \"2 fortnights\"\n\
         [gitlab]\n\
-        allow_private = [\"10.0.0.1/8\"]\n";
+        allow_private = [\"10.0.0.1/8\"]\n\
+        [hardening]\n\
+        seccomp = true\n";
     let found = errors(text);
     let expected = [
         "/c.toml:1: kek.file: missing; expected an absolute path",
@@ -97,6 +103,7 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
         "/c.toml:9: audit.retention: \"2 fortnights\" is not a duration; expected \"1d\" to \"3650d\"",
         "/c.toml:11: gitlab.allow_private: \"10.0.0.1/8\" is not a list of networks; expected networks such as \
          [\"10.0.0.0/8\", \"fd00::/8\"], with no bit set behind the prefix",
+        "/c.toml:13: hardening.seccomp: true is not a seccomp mode; expected \"kill\", \"errno\", \"log\" or \"off\"",
     ];
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }
@@ -148,7 +155,7 @@ fn what_is_not_toml_is_an_error_with_its_line() {
 fn unknown_tables_and_keys_are_errors() {
     assert_eq!(
         error_of("[limits]\nx = 1\n"),
-        "/c.toml:7: limits: unknown key; expected database, kek, listen, audit or gitlab"
+        "/c.toml:7: limits: unknown key; expected database, kek, listen, audit, gitlab or hardening"
     );
     assert!(error_of("[kek]\n").starts_with("/c.toml:7: not TOML"));
     assert_eq!(

@@ -9,7 +9,7 @@ use dvx_gitlab::Network;
 
 use super::error::Cause;
 use super::reader::Value;
-use super::{Database, DatabaseUrl};
+use super::{Database, DatabaseUrl, Seccomp};
 
 /// A kind of value, in the words of an error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ impl Kind {
         noun: "a list of networks",
         expected: "networks such as [\"10.0.0.0/8\", \"fd00::/8\"], with no bit set behind the prefix",
     };
+    pub(super) const SECCOMP: Self =
+        Self { noun: "a seccomp mode", expected: "\"kill\", \"errno\", \"log\" or \"off\"" };
 }
 
 /// An absolute path in which `${NAME}` stands for an environment variable, as systemd's
@@ -147,4 +149,14 @@ pub(super) fn networks(value: &Value<'_, '_>, kind: Kind) -> Result<Vec<Network>
         text.parse().map_err(|_| Cause::Invalid { given: format!("{text:?}"), kind })
     };
     value.list(kind)?.map(network).collect()
+}
+
+pub(super) fn seccomp(value: &Value<'_, '_>, kind: Kind) -> Result<Seccomp, Cause> {
+    Ok(match value.text(kind)? {
+        "kill" => Seccomp::Kill,
+        "errno" => Seccomp::Errno,
+        "log" => Seccomp::Log,
+        "off" => Seccomp::Off,
+        _ => return Err(value.invalid(kind)),
+    })
 }

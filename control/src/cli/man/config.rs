@@ -73,6 +73,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 "Networks that a provider's instance may be in besides public ones, such as `[\"10.0.0.0/8\"]`. None \
                  unless given.",
             ),
+            Heading("[hardening]"),
+            Term(
+                "`seccomp`",
+                "What happens when the control plane makes a system call that it has no use for: `\"kill\"` ends it, \
+                 `\"errno\"` fails the call, `\"log\"` only tells the kernel's audit log, `\"off\"` is no filter. \
+                 Default `\"kill\"`.",
+            ),
         ],
     },
     Section {

@@ -89,6 +89,12 @@ pub(super) const SECTIONS: &[Section] = &[
                  connection (HPKE), also within TLS.",
             ),
             Text("Only hashes of operators' tokens and enclaves' keys are stored."),
+            Text(
+                "While it serves, the control plane confines itself with seccomp(2) and landlock(7) as far as the \
+                 kernel goes, and says so when it starts: it starts no programs, listens on nothing else, and has of \
+                 the files only the directories of the database, the certificate and its key. Temporary files are \
+                 kept in memory.",
+            ),
         ],
     },
     Section {

@@ -16,10 +16,11 @@ pub(super) struct Sqlite {
 }
 
 /// Each connection is set up with this. WAL lets readers go on while one writes; `FULL` syncs at each commit, so
-/// that what was acknowledged survives a power cut. What is deleted is overwritten.
+/// that what was acknowledged survives a power cut. What is deleted is overwritten. What sorting and undoing need
+/// stays in memory: the directories for temporary files are out of reach.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                      PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON; \
-                     PRAGMA journal_size_limit = 67108864";
+                     PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY";
 
 impl Sqlite {
     const READERS: u32 = 4;
