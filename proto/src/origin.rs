@@ -211,7 +211,8 @@ impl FromStr for RemoteUrl {
         };
         let origin = Origin::from_protocol_and_host(scheme, authority)?;
         let path = path.strip_suffix('/').unwrap_or(path);
-        let plain = path.is_empty() || path.strip_prefix('/').is_some_and(is_plain_path);
+        let is_plain = |path: &str| !path.ends_with('/') && is_plain_path(path);
+        let plain = path.is_empty() || path.strip_prefix('/').is_some_and(is_plain);
         if !plain {
             return Err(InvalidUrl::Path);
         }
@@ -238,10 +239,42 @@ impl fmt::Display for RemoteUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn origin(protocol: &str, host: &str) -> Result<String, InvalidUrl> {
         Origin::from_protocol_and_host(protocol, host).map(|origin| origin.to_string())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_an_address_is_shown_as_one_that_is_the_same(text in "(https|HTTP|http)://(\\[::1\\]|localhost|[a-zA-Z0-9.-]{1,12})(:[0-9]{1,5})?(/[a-z.%]{0,3}){0,3}/{0,2}") {
+            if let Ok(url) = text.parse::<RemoteUrl>() {
+                let shown = url.to_string();
+                prop_assert_eq!(shown.parse::<RemoteUrl>(), Ok(url.clone()), "{}", text);
+                prop_assert!(url.covers(url.origin(), Some(url.path())) && !shown.ends_with('/'));
+            }
+        }
+
+        #[test]
+        fn whatever_the_text_nothing_but_https_leaves_the_machine(text in any::<String>()) {
+            if let Ok(url) = text.parse::<RemoteUrl>() {
+                prop_assert!(url.origin().is_https() || is_loopback(&url.origin().host));
+            }
+        }
+
+        #[test]
+        fn origins_are_the_same_whoever_compares_them(hosts in prop::collection::vec("[aA]([bB]|[.]b)?(:443|:80|:8443)?", 2), upper in any::<bool>()) {
+            let protocol = if upper { "HTTPS" } else { "https" };
+            let [one, other] = [0, 1].map(|at| Origin::from_protocol_and_host("https", &hosts[at]).unwrap());
+            let plain = |host: &str| host.to_ascii_lowercase().trim_end_matches(":443").to_owned();
+            prop_assert_eq!(one == other, plain(&hosts[0]) == plain(&hosts[1]));
+            prop_assert_eq!(one == other, other == one);
+            prop_assert_eq!(Origin::from_protocol_and_host(protocol, &hosts[0]), Ok(one));
+        }
     }
 
     #[test]
@@ -316,7 +349,14 @@ mod tests {
 
     #[test]
     fn urls_with_more_than_an_instance_needs_are_refused() {
-        for bad in ["https://h/?q", "https://h/#f", "https://h/a/../b", "https://h//a", "https://h/%61"] {
+        for bad in [
+            "https://h/?q",
+            "https://h/#f",
+            "https://h/a/../b",
+            "https://h//a",
+            "https://h/%61",
+            "https://h/a//",
+        ] {
             assert_eq!(bad.parse::<RemoteUrl>(), Err(InvalidUrl::Path), "{bad}");
         }
         assert_eq!("gitlab.com".parse::<RemoteUrl>(), Err(InvalidUrl::Form));
