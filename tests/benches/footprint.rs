@@ -184,8 +184,15 @@ fn times(report: &mut Report) {
     report.verdict(verdict("start to ready, 100 credentials, p99", p99, " ms", 50.0));
     let (mut world, all) = start(&manager, many, starts.min(5));
     times.add(report, &format!("start to ready, {many} credentials"), &all);
+    // Each changes something: an agent comes, or goes again.
     let reloads: Vec<f64> = (0..starts)
-        .map(|_| {
+        .map(|number| {
+            if number % 2 == 0 {
+                world.config.agents.push(Agent::new("one-more", FIRST_UID));
+            } else {
+                world.config.agents.pop();
+            }
+            world.write_config();
             let start = now();
             world.broker().signal(Signal::SIGHUP);
             manager.ready_after(start)
@@ -220,10 +227,14 @@ fn start(manager: &Manager, credentials: usize, starts: usize) -> (World, Vec<f6
 
 /// From a file's new name to the first answer with what is in it, asked for without a pause.
 fn changes(world: &World) -> Vec<f64> {
-    let _acting = Acting::as_user(world.uid_of("alpha"));
-    let mut connection = Connection::unix(UnixStream::connect(world.socket_path()).unwrap());
-    drop(_acting);
     let request = Request::get("/v1/agent/credentials/gitlab");
+    let mut connection = {
+        // Until it is answered: the broker looks at who connected when it accepts.
+        let _acting = Acting::as_user(world.uid_of("alpha"));
+        let mut connection = Connection::unix(UnixStream::connect(world.socket_path()).unwrap());
+        connection.exchange(&request).ok_json();
+        connection
+    };
     (0..number("DVX_BENCH_CHANGES", 50))
         .map(|number: usize| {
             let token = format!("glpat-changed{number:08}");

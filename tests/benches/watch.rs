@@ -1,15 +1,22 @@
-//! How long a change takes to every broker, and what brokers and agents cost the control plane.
+//! How long a change takes to every broker, how long until an isolated agent is refused, and what brokers and agents
+//! cost the control plane.
 //!
 //! `cargo bench -p dvx-tests --bench watch`. Brokers are simulated by this process, over TLS, each with a stream
-//! and a connection for what it confirms. `DVX_BENCH_BROKERS` (such as `1,100`) and `DVX_BENCH_AGENTS` choose
-//! other numbers.
+//! and a connection for what it confirms; only the one that refuses is real. `DVX_BENCH_BROKERS` (such as `1,100`),
+//! `DVX_BENCH_REFUSE` and `DVX_BENCH_AGENTS` choose other numbers of brokers and agents, 0 for none.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use dvx_proto::enclave::Ack;
-use dvx_tests::{ControlPlane, Daemon, EnclaveClient, Metrics, Operator, Request, State, eventually};
+use dvx_tests::bench::{Acting, Bound, Report, Table, Verdict, median, quantile};
+use dvx_tests::{
+    Agent, Connection, ControlPlane, Daemon, EnclaveClient, Metrics, Operator, Request, State, World,
+    eventually, fresh_uid, is_root, own_uid,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -31,8 +38,11 @@ fn main() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for brokers in numbers("DVX_BENCH_BROKERS", "1,100,2000") {
+    for brokers in numbers("DVX_BENCH_BROKERS", "1,100,2000").into_iter().filter(|brokers| *brokers > 0) {
         runtime.block_on(deliver(brokers));
+    }
+    for brokers in numbers("DVX_BENCH_REFUSE", "100").into_iter().filter(|brokers| *brokers > 0) {
+        runtime.block_on(refuse(brokers));
     }
     for agents in numbers("DVX_BENCH_AGENTS", "10000").into_iter().filter(|agents| *agents > 0) {
         runtime.block_on(populate(agents));
@@ -162,6 +172,67 @@ async fn deliver(brokers: usize) {
     );
     println!("  streams: {}", quiet.metrics().sum("dvx_control_watch_streams", &[]));
     quiet.daemon.kill();
+}
+
+/// One real broker among others: from the operator's request to the agent's first refusal. The agent asks all the
+/// time, and it is restored after each.
+async fn refuse(brokers: usize) {
+    println!("{brokers} brokers, one of them real");
+    let quiet = Quiet::start();
+    let (reports, mut received) = mpsc::unbounded_channel();
+    let turns = Arc::new(Semaphore::new(64));
+    let endpoint = EnclaveClient::of(&quiet.control, 0, "").endpoint;
+    for number in 1..brokers {
+        let key = quiet.admin().create_enclave(&format!("e-{number}"));
+        let broker = EnclaveClient::new(endpoint.clone(), key);
+        tokio::spawn(simulate(broker, turns.clone(), reports.clone()));
+    }
+    for _ in 1..brokers {
+        received.recv().await.unwrap();
+    }
+    let user = if is_root() { fresh_uid() } else { own_uid() };
+    let builder = World::builder().agent(Agent::new("alpha", user)).control(&quiet.control);
+    let mut world = builder.set("limits", "requests_per_second", "1000000").env("RUST_LOG", "warn").build();
+    quiet.admin().plant("alpha", "gitlab");
+    world.start();
+    let request = Request::get("/v1/agent/credentials/gitlab");
+    let mut connection = {
+        // Until it is answered: the broker looks at who connected when it accepts.
+        let _acting = Acting::as_user(user);
+        let mut connection = Connection::unix(UnixStream::connect(world.socket_path()).unwrap());
+        assert_eq!(connection.exchange(&request).status, 200);
+        connection
+    };
+    let mut until = move |status: u16| {
+        eventually("the agent gets another answer", || connection.exchange(&request).status == status);
+        Instant::now()
+    };
+    let (mut refused, mut answered) = (Vec::new(), Vec::new());
+    for _ in 0..rounds(brokers) {
+        let admin = quiet.admin();
+        let start = Instant::now();
+        let isolate = thread::spawn(move || {
+            admin.set_state("alpha", "isolate");
+            Instant::now()
+        });
+        refused.push((until(403) - start).as_secs_f64() * 1e3);
+        answered.push((isolate.join().unwrap() - start).as_secs_f64() * 1e3);
+        quiet.admin().set_state("alpha", "restore");
+        until(200);
+    }
+    let mut report = Report::new("watch");
+    let title = format!("An operator isolates an agent; {brokers} brokers, one of them real");
+    let mut table = Table::new(&title, &["from the operator's request to", "p50 ms", "p99 ms"]);
+    let p99 = quantile(refused.iter().copied(), 0.99);
+    for (what, times) in [("the operator's answer", answered), ("the agent's first refusal", refused)] {
+        let (p50, p99) = (median(times.iter().copied()), quantile(times.iter().copied(), 0.99));
+        table.row([what.to_owned(), format!("{p50:.1}"), format!("{p99:.1}")]);
+        report.data(what, json!(times));
+    }
+    report.table(table);
+    let what = "isolated by the operator to refused at the agent, p99".to_owned();
+    report.verdict(Verdict { what, measured: p99, unit: " ms", bound: Bound::AtMost(100.0) });
+    report.finish();
 }
 
 /// Confirms each commit, and reports when that was answered.
