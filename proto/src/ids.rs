@@ -6,9 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::quote::quoted;
+
 /// A text that is not a name of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{given:?} is not {kind}; expected {expected}")]
+#[error("{given} is not {kind}; expected {expected}")]
 pub struct InvalidName {
     given: String,
     kind: &'static str,
@@ -48,9 +50,7 @@ macro_rules! name {
                 if text.len() <= $max && bytes.next().is_some_and(first) && bytes.all(rest) {
                     return Ok(Self(text.into()));
                 }
-                // What was given may be hostile and long: the error carries a readable beginning of it.
-                let given = text.chars().take(40).collect();
-                Err(InvalidName { given, kind: $kind, expected: $expected })
+                Err(InvalidName { given: quoted(text), kind: $kind, expected: $expected })
             }
         }
 

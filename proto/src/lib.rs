@@ -10,6 +10,7 @@ mod fingerprint;
 mod ids;
 mod origin;
 mod problem;
+mod quote;
 #[cfg(feature = "openapi")]
 mod schema;
 mod secret;
@@ -25,5 +26,6 @@ pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use ids::{AgentName, EnclaveName, InvalidName, OperatorName, ProviderName, SecretName, UnixUser};
 pub use origin::{InvalidUrl, Origin, RemoteUrl};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use quote::{quoted, quoted_unless_plain};
 pub use secret::{InvalidToken, Secret, Token};
 pub use trace::{wipe_stack, without_trace};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use dvx_proto::AgentName;
+use dvx_proto::{AgentName, quoted};
 
 use super::error::Cause;
 use super::reader::{Document, Section, Value};
@@ -76,7 +76,7 @@ fn agent(mut section: Section<'_, '_>, uid_of: &dyn Fn(&str) -> Option<u32>) -> 
 
 fn user(value: &Value<'_, '_>, kind: Kind, uid_of: &dyn Fn(&str) -> Option<u32>) -> Result<u32, Cause> {
     let name = value.text(kind)?;
-    uid_of(name).ok_or_else(|| Cause::NoUser(name.to_owned()))
+    uid_of(name).ok_or_else(|| Cause::NoUser(quoted(name)))
 }
 
 fn unit(value: &Value<'_, '_>, kind: Kind) -> Result<UnitName, Cause> {

@@ -88,10 +88,10 @@ pub(super) enum Cause {
     #[error("{0}")]
     Name(#[from] InvalidName),
     /// `${NAME}` of a variable that is not set.
-    #[error("{given:?} needs the environment variable {name}, which is not set")]
+    #[error("{given} needs the environment variable {name}, which is not set")]
     Unset { given: String, name: String },
     /// A user that this machine does not know.
-    #[error("{0:?} is not a user of this machine; expected a name that getent(1) finds, or uid instead")]
+    #[error("{0} is not a user of this machine; expected a name that getent(1) finds, or uid instead")]
     NoUser(String),
     /// A key that does not go with another.
     #[error("{0}")]

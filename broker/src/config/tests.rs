@@ -366,3 +366,27 @@ fn the_sample_is_sound_with_everything_in_it_turned_on() {
     assert_eq!((config.limits, config.hardening), (defaults.limits, defaults.hardening));
     assert_eq!((config.max_stale, config.listen.unix), (defaults.max_stale, defaults.listen.unix));
 }
+
+#[test]
+fn an_error_is_one_line_and_repeats_no_key_that_stands_in_the_wrong_place() {
+    const KEY: &str = "dvxe_6f1D0c9ab35e47288d21f0a4b7c3e956";
+    for (text, expected) in [
+        (format!("[audit]\nfile = \"{KEY}\"\n"), "audit.file: (not shown) is not a path"),
+        (
+            format!("[audit]\nfile = \"${{{KEY}}}\"\n"),
+            "audit.file: (not shown) needs the environment variable",
+        ),
+        (format!("{KEY} = 1\n"), "upstream.(not shown): unknown key"),
+        (
+            format!("[[agents]]\nname = \"{KEY}\"\nuid = 1\n"),
+            "agents.name: (not shown) is not an agent's name",
+        ),
+        (format!("[[agents]]\nname = \"a\"\nuser = \"{KEY}\"\n"), "agents.user: (not shown) is not a user"),
+        ("\"a\\n\\u001b[31mb\" = 1\n".to_owned(), "upstream.\"a\\n\\u{1b}[31mb\": unknown key"),
+        ("[audit]\nfile = \"${A\\nB}/x\"\n".to_owned(), "environment variable \"A\\nB\", which is not set"),
+    ] {
+        let error = error_of(&text);
+        assert!(error.contains(expected), "{error:?}");
+        assert!(!error.contains(KEY) && !error.contains(char::is_control), "{error:?}");
+    }
+}

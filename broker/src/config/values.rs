@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dvx_proto::InvalidName;
+use dvx_proto::{InvalidName, quoted, quoted_unless_plain};
 
 use super::Seccomp;
 use super::error::Cause;
@@ -67,7 +67,7 @@ pub(super) fn name<T: FromStr<Err = InvalidName>>(value: &Value<'_, '_>, kind: K
 pub(super) fn path(value: &Value<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> {
     let given = value.text(kind)?;
     let expanded = expand(given, &|name| value.env(name)).map_err(|unset| match unset {
-        Some(name) => Cause::Unset { given: given.to_owned(), name: name.to_owned() },
+        Some(name) => Cause::Unset { given: quoted(given), name: quoted_unless_plain(name) },
         None => value.invalid(kind),
     })?;
     let usable = expanded.starts_with('/') && expanded.len() > 1 && !expanded.contains('\0');

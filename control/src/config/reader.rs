@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
 
+use dvx_proto::{quoted, quoted_unless_plain};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -152,7 +153,7 @@ impl<'s, 'd> Section<'s, 'd> {
         for key in self.table.keys() {
             let line = self.document.line(&key.span());
             let cause = Cause::Unknown { expected: self.known.clone() };
-            self.document.report(line, Some(self.dotted(key.get_ref())), cause);
+            self.document.report(line, Some(self.dotted(&quoted_unless_plain(key.get_ref()))), cause);
         }
     }
 
@@ -189,21 +190,12 @@ impl Value<'_, '_> {
     /// That the value is not what it should be.
     pub(super) fn invalid(&self, kind: Kind) -> Cause {
         let given = match self.value.get_ref() {
-            DeValue::String(text) => format!("{:?}", shortened(text)),
+            DeValue::String(text) => quoted(text),
             DeValue::Table(_) => "a table".to_owned(),
             DeValue::Array(_) => "an array".to_owned(),
-            _ => shortened(self.document.text.get(self.value.span()).unwrap_or("this")),
+            // Numbers and dates, as they were written.
+            _ => self.document.text.get(self.value.span()).unwrap_or("this").chars().take(60).collect(),
         };
         Cause::Invalid { given, kind }
     }
-}
-
-/// The beginning of a value: a message is one line.
-fn shortened(text: &str) -> String {
-    const MAX_CHARS: usize = 60;
-    let mut short: String = text.chars().take(MAX_CHARS).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }

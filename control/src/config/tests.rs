@@ -270,3 +270,21 @@ fn the_sample_is_sound_with_everything_in_it_turned_on() {
     let defaults = parse(SAMPLE).unwrap();
     assert_eq!((config.retention, config.allow_private), (defaults.retention, defaults.allow_private));
 }
+
+#[test]
+fn an_error_is_one_line_and_repeats_no_key_that_stands_in_the_wrong_place() {
+    const KEK: &str = "q83vEjRWeJASNFZ4kBI0VniQEjRWeJASNFZ4kBI0Vng=";
+    let file = |line: &str| {
+        format!("[database]\nurl = \"sqlite:///c.db\"\n[listen]\nunix = \"/c\"\n[kek]\n{line}\n")
+    };
+    for (line, expected) in [
+        (format!("file = \"{KEK}\""), "kek.file: (not shown) is not a path"),
+        (format!("file = \"/k\"\n\"{KEK}\" = 1"), "kek.(not shown): unknown key"),
+        ("file = \"/k\"\n\"a\\nb\" = 1".to_owned(), "kek.\"a\\nb\": unknown key"),
+        ("file = \"${A\\nB}\"".to_owned(), "needs the environment variable \"A\\nB\", which is not set"),
+    ] {
+        let error = errors(&file(&line));
+        assert!(error.contains(expected), "{error:?}");
+        assert!(!error.contains(KEK) && !error.contains(char::is_control), "{error:?}");
+    }
+}

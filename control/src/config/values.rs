@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dvx_gitlab::Network;
+use dvx_proto::{quoted, quoted_unless_plain};
 
 use super::error::Cause;
 use super::reader::Value;
@@ -55,7 +56,7 @@ pub(super) fn path(value: &Value<'_, '_>, kind: Kind) -> Result<PathBuf, Cause> 
 fn expanded(value: &Value<'_, '_>, kind: Kind) -> Result<String, Cause> {
     let given = value.text(kind)?;
     expand(given, &|name| value.env(name)).map_err(|unset| match unset {
-        Some(name) => Cause::Unset { name: name.to_owned() },
+        Some(name) => Cause::Unset { name: quoted_unless_plain(name) },
         None => value.invalid(kind),
     })
 }
@@ -146,7 +147,7 @@ fn duration(text: &str) -> Option<Duration> {
 pub(super) fn networks(value: &Value<'_, '_>, kind: Kind) -> Result<Vec<Network>, Cause> {
     let network = |text: Option<&str>| -> Result<Network, Cause> {
         let text = text.ok_or_else(|| value.invalid(kind))?;
-        text.parse().map_err(|_| Cause::Invalid { given: format!("{text:?}"), kind })
+        text.parse().map_err(|_| Cause::Invalid { given: quoted(text), kind })
     };
     value.list(kind)?.map(network).collect()
 }

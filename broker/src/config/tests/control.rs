@@ -105,9 +105,7 @@ fn certificates_that_cannot_be_used_are_refused() {
 #[test]
 fn addresses_that_are_no_control_planes_are_refused() {
     let files = Files::new();
-    for url in
-        ["http://control.example", "https://control.example/path", "https://u@h", "unix://run/x", "control"]
-    {
+    for url in ["http://control.example", "https://control.example/path", "unix://run/x", "control"] {
         let error = files.parse(&format!("url = \"{url}\"\napi_key_file = \"DIR/key\"\n")).unwrap_err();
         assert_eq!(
             error,
@@ -117,6 +115,8 @@ fn addresses_that_are_no_control_planes_are_refused() {
             )
         );
     }
+    let error = files.parse("url = \"https://u:hunter2@h\"\napi_key_file = \"DIR/key\"\n").unwrap_err();
+    assert!(error.contains("(not shown) is not a control plane's address"), "{error}");
 }
 
 #[test]
