@@ -109,7 +109,8 @@ impl GitLab {
 impl Session<'_> {
     /// Who the token is: `GET /user`. Needs `api`, `read_api` or `read_user`.
     pub async fn user(&self) -> Result<User, Error> {
-        self.read("/user", "/user").await
+        let user: User = self.read("/user", "/user").await?;
+        user.checked(self.token)
     }
 
     /// What the token is: `GET /personal_access_tokens/self`. Any scope suffices, and it works for project and

@@ -14,6 +14,7 @@ use crate::answer::{Said, decode, retry_after};
 use crate::call::{Call, Repeat, credential, perform};
 use crate::error::Error;
 use crate::scope::Scopes;
+use crate::text::is_name;
 use crate::transport::{Answer, Transport};
 
 /// The version of the API that is spoken.
@@ -64,10 +65,16 @@ impl GitHub {
         let call = Call { method: Method::GET, route, target, body: None, repeat, headers, not_ours };
         let outcome = perform(&self.transport, &self.api, call).await;
         let answer = check(outcome.map_err(|error| error.without(token))?, token)?;
-        let user: User = decode(&answer, Repeat::Reads, not_github)?;
-        let (scopes, ends_at) = (scopes(&answer.headers), end(&answer.headers));
-        Ok(GitHubUser { id: user.id, login: user.login, scopes, ends_at })
+        read_user(&answer, token)
     }
+}
+
+pub(crate) fn read_user(answer: &Answer, token: &Token) -> Result<GitHubUser, Error> {
+    let User { id, login } = decode(answer, Repeat::Reads, not_github)?;
+    if !is_name(&login, token) {
+        return Err(not_github("a user without a usual name"));
+    }
+    Ok(GitHubUser { id, login, scopes: scopes(&answer.headers), ends_at: end(&answer.headers) })
 }
 
 fn api_url(url: &RemoteUrl) -> Result<RemoteUrl, InvalidUrl> {
@@ -85,7 +92,7 @@ fn not_github(found: &'static str) -> Error {
     Error::NotGitHub { found }
 }
 
-fn check(answer: Answer, token: &Token) -> Result<Answer, Error> {
+pub(crate) fn check(answer: Answer, token: &Token) -> Result<Answer, Error> {
     let status = answer.status.as_u16();
     if answer.status.is_success() {
         return Ok(answer);

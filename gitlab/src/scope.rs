@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The scopes of a token, as the provider names them.
+/// The scopes of a token, as the provider names them. What is not made like one is left out: scopes are kept and
+/// shown, and an instance may make up what it likes, such as one of the token's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
 pub struct Scopes(Vec<String>);
 
 /// What a token is wanted for.
@@ -48,13 +49,41 @@ impl Scopes {
 
 impl<S: Into<String>> FromIterator<S> for Scopes {
     fn from_iter<I: IntoIterator<Item = S>>(scopes: I) -> Self {
-        Self(scopes.into_iter().map(Into::into).collect())
+        Self(scopes.into_iter().map(Into::into).filter(|scope| is_scope(scope)).collect())
     }
+}
+
+impl From<Vec<String>> for Scopes {
+    fn from(scopes: Vec<String>) -> Self {
+        scopes.into_iter().collect()
+    }
+}
+
+impl From<Scopes> for Vec<String> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0
+    }
+}
+
+/// Both providers' scopes are small letters, digits and underscores, GitHub's in two parts.
+fn is_scope(text: &str) -> bool {
+    const MAX_BYTES: usize = 40;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b':');
+    !text.is_empty() && text.len() <= MAX_BYTES && text.bytes().all(plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_made_like_a_scope_is_left_out() {
+        let scopes: Scopes =
+            serde_json::from_str(r#"["api","read:user","glpat-0a1B.x","two words","",  "\u001b[31m"]"#)
+                .unwrap();
+        assert_eq!(scopes.iter().collect::<Vec<_>>(), ["api", "read:user"]);
+        assert_eq!(serde_json::to_string(&scopes).unwrap(), r#"["api","read:user"]"#);
+    }
 
     #[test]
     fn one_sufficient_scope_suffices_and_others_do_not_add_up() {

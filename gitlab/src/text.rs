@@ -79,6 +79,15 @@ fn is_plain(c: char) -> bool {
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether a name can be kept and shown: one word, and not the token that was sent, which an instance could make a
+/// name out of.
+pub(crate) fn is_name(name: &str, presented: &Token) -> bool {
+    const MAX_CHARS: usize = 255;
+    let shows = recognisable(presented).is_some_and(|token| name.contains(token));
+    let plain = name.chars().all(|c| is_plain(c) && !c.is_whitespace());
+    !name.is_empty() && name.chars().count() <= MAX_CHARS && plain && !shows
+}
+
 fn redact_word(word: &str) -> String {
     let token = PREFIXES.iter().filter_map(|prefix| word.find(prefix)).min();
     match token.and_then(|at| word.get(..at)) {
@@ -116,6 +125,25 @@ mod tests {
         let text = ServerText::new(&"a\r\n\u{1b}[31m\u{202e}".repeat(200), None);
         assert!(text.as_str().chars().count() <= MAX_CHARS + 1);
         assert!(text.as_str().chars().all(is_plain));
+    }
+
+    #[test]
+    fn a_name_is_a_word_and_not_the_token() {
+        let own = token("glpat-opaque.value");
+        for good in ["root", "project_7_bot_0123", "group.name-x", "grüße"] {
+            assert!(is_name(good, &own), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a\u{1b}[31m",
+            "a\u{202e}",
+            "glpat-opaque.value",
+            "x-glpat-opaque.value",
+            &"a".repeat(256),
+        ] {
+            assert!(!is_name(bad, &own), "{bad}");
+        }
     }
 
     proptest! {

@@ -6,9 +6,12 @@ use jiff::civil::Date;
 use serde::Deserialize;
 
 use crate::access::AccessLevel;
+use crate::classify::not_gitlab;
+use crate::error::Error;
 use crate::ids::{GroupId, ProjectId, TokenId, UserId};
 use crate::lifetime::ends_at;
 use crate::scope::Scopes;
+use crate::text::is_name;
 
 /// The user that a token belongs to: `GET /user`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,6 +35,17 @@ pub struct User {
     /// Whether it administers the instance; GitLab says this to administrators only.
     #[serde(default)]
     pub is_admin: bool,
+}
+
+impl User {
+    /// The same, if its name is one; it is kept and shown.
+    pub(crate) fn checked(self, presented: &Token) -> Result<Self, Error> {
+        if is_name(&self.username, presented) {
+            Ok(self)
+        } else {
+            Err(not_gitlab("a user without a usual name"))
+        }
+    }
 }
 
 /// A personal, project or group access token without its value.
