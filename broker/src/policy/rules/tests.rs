@@ -113,6 +113,7 @@ fn who_a_peer_is() {
 #[test]
 fn uid_0_is_nobody_unless_it_is_mapped() {
     assert_eq!(rules(&["a 1001"]).agent_for(&facts("0 ns=ours")).err(), Some(NoMatch::Uid));
+    assert_eq!(rules(&["a 1001"]).agent_for(&facts("0 ns=nested")).err(), Some(NoMatch::Uid));
     assert_eq!(rules(&[]).agent_for(&facts("1001")).err(), Some(NoMatch::Uid));
 }
 
