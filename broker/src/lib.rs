@@ -22,6 +22,9 @@ mod causes;
 mod cli;
 mod clock;
 mod config;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod keyring;
 mod listener;

@@ -2,6 +2,8 @@
 
 pub(crate) mod bind;
 mod connection;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod gate;
 mod guard;
 mod progress;

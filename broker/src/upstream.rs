@@ -20,6 +20,8 @@ use crate::policy::Rules;
 
 pub(crate) mod control;
 pub(crate) mod directory;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 
 /// A running upstream. It ends when this is dropped.
 pub(crate) struct Upstream {

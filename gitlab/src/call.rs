@@ -143,7 +143,7 @@ fn error_of(
     }
 }
 
-fn redirected(answer: &Answer) -> Error {
+pub(crate) fn redirected(answer: &Answer) -> Error {
     let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     let to = location.and_then(|text| {
         let (scheme, rest) = text.split_once("://")?;

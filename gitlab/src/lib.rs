@@ -33,6 +33,9 @@ mod classify;
 mod client;
 mod clock;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod github;
 mod guard;
 mod ids;

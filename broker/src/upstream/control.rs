@@ -32,6 +32,8 @@ use crate::memory::Arena;
 
 mod backoff;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod keyed;
 mod lines;
 mod link;
