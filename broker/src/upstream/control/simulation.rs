@@ -164,8 +164,8 @@ impl<'m> Simulation<'m> {
                 self.plane.notice(replica);
             }
             132..142 => self.send_ack(),
-            142..152 => self.take_ack(),
-            152..154 => self.release(),
+            142..150 => self.take_ack(),
+            150..154 => self.release(),
             154..156 => self.rare(),
             156..158 => return self.settle(),
             _ => return self.ask(),
@@ -257,7 +257,7 @@ fn no_interleaving_serves_what_is_not_to_be_served() {
     let machine = Machine::new();
     let _context = machine.runtime.enter();
     let mut all = Tally::default();
-    let runs = seeds("no_interleaving", 300, |seed, trace| {
+    let runs = seeds("no_interleaving", 200, |seed, trace| {
         let mut simulation = Simulation::new(seed, &machine, trace);
         simulation.run(250)?;
         all.add(&simulation.tally);

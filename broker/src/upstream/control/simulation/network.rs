@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// What is asked for while the rules change.
+const CRITICAL: [Question; 5] = [
+    Question::Secret("KEY"),
+    Question::Secret("OTHER"),
+    Question::Credential("gitlab"),
+    Question::Credential("github"),
+    Question::Secrets,
+];
+
 impl Simulation<'_> {
     pub(super) fn operate(&mut self) {
         if self.plane.deleted {
@@ -118,7 +127,15 @@ impl Simulation<'_> {
             }
             (_, outcome) => return Err(format!("a line came to {outcome:?}")),
         }
-        self.tally.changes_of_rules += usize::from(moments.len() > 4);
+        // With rules narrowed and enforced there are more than the first and the last.
+        if moments.len() > 4 {
+            self.tally.changes_of_rules += 1;
+            for caller in &CALLERS {
+                let question = self.dice.pick(&CRITICAL);
+                let asked = self.broker.ask_amid(&mut self.dice, &moments, caller, question);
+                self.asked(caller, question, asked, Some(old.as_ref()))?;
+            }
+        }
         for _ in 0..self.dice.below(3) {
             let (caller, question) = self.question();
             let asked = self.broker.ask_amid(&mut self.dice, &moments, caller, question);
