@@ -101,6 +101,8 @@ impl Rejections {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn names() -> (AgentName, ProviderName) {
@@ -109,6 +111,58 @@ mod tests {
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::since_boot(Duration::from_secs(seconds))
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Report,
+        Ask,
+        Settle,
+        Rotate,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn there_is_one_look_a_second_and_one_wait_a_minute(
+            steps in prop::collection::vec((0_u64..25_000, prop::sample::select(vec![
+                Step::Report, Step::Report, Step::Ask, Step::Ask, Step::Settle, Step::Rotate,
+            ])), 1..80)
+        ) {
+            let ((agent, provider), rejections) = (names(), Rejections::default());
+            let (mut now, mut token) = (at(100), 0_u64);
+            let (mut looked, mut reported, mut waited): (Option<Monotonic>, bool, Option<Monotonic>) = (None, false, None);
+            for (milliseconds, step) in steps {
+                now = now + Duration::from_millis(milliseconds);
+                let held = Fingerprint::of(&token.to_be_bytes());
+                match step {
+                    Step::Rotate => {
+                        token += 1;
+                        (looked, reported, waited) = (None, false, None);
+                    }
+                    Step::Settle => {
+                        rejections.settle(&agent, &provider, held, now);
+                        waited = reported.then_some(now);
+                    }
+                    Step::Report => {
+                        let due = looked.is_none_or(|last| now.since(last) >= RECHECK_PAUSE);
+                        prop_assert_eq!(rejections.report(&agent, &provider, held, now), due);
+                        looked = if due { Some(now) } else { looked };
+                        reported = true;
+                    }
+                    Step::Ask => match rejections.wait_until(&agent, &provider, held, now) {
+                        None => prop_assert!(!reported || waited.is_some()),
+                        Some(until) => {
+                            prop_assert!(reported && until > now && until.since(now) <= REFRESH_WAIT);
+                            let again = waited.is_some_and(|before| before != until);
+                            prop_assert!(!again || waited.is_some_and(|before| now.since(before) > REFRESH_WAIT_PAUSE));
+                            waited = Some(until);
+                        }
+                    },
+                }
+            }
+        }
     }
 
     #[test]
