@@ -3,6 +3,7 @@
 //! What takes several calls is an operation in the journal, and what a call makes is in the table `minted`
 //! before the call. So whoever comes after a crash knows what there may be, and finishes it or removes it.
 
+mod at_work;
 mod check;
 mod engine;
 mod error;
@@ -33,6 +34,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, RwLock};
 
 use crate::store::Store;
+use at_work::AtWork;
 use fail_points::FailPoints;
 use repair::Probes;
 
@@ -60,6 +62,7 @@ struct Inner {
     clock: Clock,
     points: FailPoints,
     probes: Probes,
+    at_work: AtWork,
     /// There is something to do.
     wake: Notify,
     /// Shared by whoever is at a step: the process ends between steps if it can.
@@ -74,9 +77,9 @@ impl Integrations {
     }
 
     fn with_points(store: Store, transport: Transport, clock: Clock, points: FailPoints) -> Self {
-        let (probes, wake) = (Probes::default(), Notify::new());
+        let (probes, at_work, wake) = (Probes::default(), AtWork::default(), Notify::new());
         let (work, stopping) = (RwLock::default(), AtomicBool::new(false));
-        Self(Arc::new(Inner { store, transport, clock, points, probes, wake, work, stopping }))
+        Self(Arc::new(Inner { store, transport, clock, points, probes, at_work, wake, work, stopping }))
     }
 
     /// Where everything is kept.

@@ -1,5 +1,6 @@
 //! Tokens end when the day in their `expires_at` begins, in UTC, and are replaced before; whatever clocks do.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use dvx_proto::Code;
@@ -127,4 +128,26 @@ fn a_token_is_replaced_at_four_fifths_of_its_life_once_however_clocks_jump() {
     assert_eq!(lab.served("alpha").as_ref(), Some(&second));
     assert_eq!((minted(&lab), lab.identities().len()), (2, 1));
     assert!(lab.works(&second));
+}
+
+/// Whoever is at work has a lease for half a minute, which a jump ends; the process knows better.
+#[test]
+fn a_clock_that_jumps_while_a_token_is_made_has_none_made_twice() {
+    const NAME: &str = "a_clock_that_jumps_while_a_token_is_made_has_none_made_twice";
+    for days in [2, -2] {
+        let Some(mut lab) = linked(NAME) else { return };
+        let path = "/api/v4/groups/*/service_accounts/*/personal_access_tokens";
+        lab.gitlab.fail("POST", path, &json!({"kind": "delay", "ms": 3_000}));
+        let mut command = lab.control.dvx_command();
+        command.args(["agent", "integration", "gitlab", "rotate", "alpha"]).stdout(Stdio::null());
+        let mut rotation = command.spawn().unwrap();
+        eventually("a token is being made", || {
+            let open = |request: &Value| request["status"].is_null() && !request["fault"].is_null();
+            lab.gitlab.requests().iter().any(open)
+        });
+        lab.pass(days * DAY);
+        assert!(rotation.wait().unwrap().success());
+        lab.fly("one is left", |lab| lab.balance(&["alpha"]));
+        assert_eq!(minted(&lab), 2, "the first and the one that replaces it, after a jump of {days} days");
+    }
 }

@@ -30,6 +30,7 @@ impl Integrations {
         if self.is_stopping() {
             return Ok(());
         }
+        let Some(_place) = self.0.at_work.begin(id) else { return Ok(()) };
         match self.0.store.take_operation(id, self.now()).await? {
             Some((operation, lease)) => self.drive(operation, lease).await,
             None => Ok(()),
@@ -38,6 +39,7 @@ impl Integrations {
 
     pub(super) async fn drive(&self, operation: Operation, lease: LeaseId) -> Result<()> {
         let _at_work = self.0.work.read().await;
+        let _place = self.0.at_work.begin(&operation.id);
         let (id, held) = (operation.id.clone(), lease.clone());
         let mut turn = Turn { operation, lease };
         tokio::select! {

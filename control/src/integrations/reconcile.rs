@@ -72,7 +72,9 @@ impl Integrations {
         if free == 0 {
             return Ok(());
         }
-        for (operation, lease) in self.0.store.take_operations(free, self.now()).await? {
+        for (operation, lease) in
+            self.0.store.take_operations(&self.0.at_work.all(), free, self.now()).await?
+        {
             let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return Ok(()) };
             let service = self.clone();
             tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 mod begin;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dvx_proto::{AgentName, Problem, ProviderName};
@@ -61,13 +62,20 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
-    /// Operations that are due, each with the lease to carry it on.
+    /// Operations that are due, except these, each with the lease to carry it on.
     pub(crate) async fn take_operations(
         &self,
+        except: &BTreeSet<OperationId>,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<(Operation, LeaseId)>> {
-        self.taken("state = 'running'", limit, now).await
+        let except: Vec<String> =
+            except.iter().filter(|id| is_plain(id)).map(|id| format!("'{id}'")).collect();
+        let which = match &except[..] {
+            [] => "state = 'running'".to_owned(),
+            except => format!("state = 'running' AND id NOT IN ({})", except.join(", ")),
+        };
+        self.taken(&which, limit, now).await
     }
 
     /// This operation, if it is due.
@@ -76,9 +84,7 @@ impl Store {
         id: &OperationId,
         now: Timestamp,
     ) -> Result<Option<(Operation, LeaseId)>> {
-        // An id is a UUID: letters of no meaning to SQL.
-        let plain = id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if !plain {
+        if !is_plain(id) {
             return Ok(None);
         }
         Ok(self.taken(&format!("state = 'running' AND id = '{id}'"), 1, now).await?.pop())
@@ -237,6 +243,11 @@ impl Write<'_> {
         .await?;
         self.doom_leftovers(operation, now).await
     }
+}
+
+/// An id is a UUID: letters of no meaning to SQL.
+fn is_plain(id: &OperationId) -> bool {
+    id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Notes are plain structures of texts and numbers, which always become JSON.

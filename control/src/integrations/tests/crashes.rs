@@ -136,7 +136,9 @@ async fn two_replicas_never_do_one_thing_twice() {
     for _ in 0..6 {
         let work = async |service: &Integrations| {
             service.schedule().await.unwrap();
-            for (operation, lease) in service.store().take_operations(8, world.now()).await.unwrap() {
+            for (operation, lease) in
+                service.store().take_operations(&BTreeSet::new(), 8, world.now()).await.unwrap()
+            {
                 *seen.lock().unwrap() += 1;
                 drop(service.drive(operation, lease).await);
             }

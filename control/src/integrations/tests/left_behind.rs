@@ -1,5 +1,6 @@
 //! What a process that has ended was at is carried on by the next one, and nothing comes in between.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dvx_gitlab::{GroupId, UserId};
@@ -40,7 +41,9 @@ async fn the_next_process_carries_on_at_once() {
         let (world, before) = half_rotated(point).await;
         world.stand_still();
         let next = world.successor().await;
-        for (operation, lease) in next.store().take_operations(8, world.now()).await.unwrap() {
+        for (operation, lease) in
+            next.store().take_operations(&BTreeSet::new(), 8, world.now()).await.unwrap()
+        {
             next.drive(operation, lease).await.unwrap();
         }
         let after = world.value(AGENT).await.unwrap();
@@ -156,7 +159,8 @@ async fn an_account_whose_maker_was_slow_is_not_taken_from_the_agent_again() {
     tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap();
     // It is taken for dead, and works on.
     let other = world.successor().await;
-    let (operation, lease) = other.store().take_operations(1, world.now()).await.unwrap().remove(0);
+    let (operation, lease) =
+        other.store().take_operations(&BTreeSet::new(), 1, world.now()).await.unwrap().remove(0);
     drop(other.drive(operation, lease).await);
     let status = link.await.unwrap().unwrap();
     assert_eq!(status.state, OperationState::Done);

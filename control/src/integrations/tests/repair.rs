@@ -1,5 +1,7 @@
 //! Tokens that are refused.
 
+use std::collections::BTreeSet;
+
 use dvx_proto::Fingerprint;
 use dvx_proto::enclave::Verdict;
 use serde_json::json;
@@ -110,7 +112,8 @@ async fn a_credential_gets_ten_tokens_a_minute_at_the_most() {
         let value = world.value(AGENT).await.unwrap();
         world.gitlab.revoke(&value);
         report(&world, &service, Fingerprint::of(value.as_bytes())).await;
-        for (operation, lease) in world.store.take_operations(8, world.now()).await.unwrap() {
+        for (operation, lease) in world.store.take_operations(&BTreeSet::new(), 8, world.now()).await.unwrap()
+        {
             drop(service.drive(operation, lease).await);
         }
         world.pass(3);

@@ -178,7 +178,9 @@ impl World {
     pub(super) async fn settle(&self, service: &Integrations) {
         for _ in 0..60 {
             service.schedule().await.unwrap();
-            for (operation, lease) in service.store().take_operations(8, self.now()).await.unwrap() {
+            for (operation, lease) in
+                service.store().take_operations(&BTreeSet::new(), 8, self.now()).await.unwrap()
+            {
                 drop(service.drive(operation, lease).await);
             }
             service.remove_due().await.unwrap();

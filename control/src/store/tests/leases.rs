@@ -1,5 +1,6 @@
 //! Work that one at a time does, and what becomes of it when whoever does it is gone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -27,7 +28,7 @@ async fn taken(ground: &Ground) -> (Store, OperationId, LeaseId) {
 }
 
 async fn take(store: &Store) -> Option<(Operation, LeaseId)> {
-    store.take_operations(8, clock::wall()).await.unwrap().pop()
+    store.take_operations(&BTreeSet::new(), 8, clock::wall()).await.unwrap().pop()
 }
 
 /// Lets a replica look at another one, whose heartbeats from this second on are these.
@@ -87,7 +88,7 @@ async fn a_lease_of_a_version_that_names_no_replica_ends_by_its_date(ground: Gro
     if !second.is_alone() {
         assert!(take(&second).await.is_none());
         let later = clock::wall() + SignedDuration::from_secs(31);
-        assert!(second.take_operations(8, later).await.unwrap().pop().is_some());
+        assert!(second.take_operations(&BTreeSet::new(), 8, later).await.unwrap().pop().is_some());
     } else {
         assert!(take(&second).await.is_some(), "there is no other replica");
     }
