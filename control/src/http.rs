@@ -119,7 +119,8 @@ impl Service {
         } else if is_below(path, operator::PREFIX) {
             ("operator", Box::pin(router::handle(&self.app, *peer, &id, request)).await)
         } else {
-            ("none", Refusal::new(Code::NotFound, "there is no such path here").into_answer())
+            let nowhere = || Refusal::new(Code::NotFound, "there is no such path here");
+            ("none", framing::check(&request).err().unwrap_or_else(nowhere).into_answer())
         };
         let took = clock::monotonic().saturating_duration_since(started);
         self.app.metrics.count_request(api, answer.status(), took);

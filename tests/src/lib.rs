@@ -22,6 +22,7 @@ mod http;
 mod jwt;
 mod lab;
 mod leak;
+mod malformed;
 mod memory;
 mod metrics;
 mod postgres;
@@ -57,6 +58,7 @@ pub use http::{Connection, Request, Response};
 pub use jwt::{ForgedToken, Forger, recover_public_keys, unverified_claims};
 pub use lab::{Lab, Mode};
 pub use leak::{Planted, random_alphanumeric};
+pub use malformed::MALFORMED;
 pub use memory::{
     Findings, Hit, Marker, Needles, Place, at_rest, count_fragments, look_at_its_end, search_memory,
 };

@@ -33,6 +33,10 @@ fn check_fields<B>(request: &Request<B>) -> Result<(), Refusal> {
     if matches!(*request.method(), Method::GET | Method::HEAD) && has_body(headers) {
         return Err(Refusal::bad_request("a GET request has no body"));
     }
+    // A proxy in front may read a length beside it, and then what follows is another request to it than to us.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::bad_request("a body must come with Content-Length, not Transfer-Encoding"));
+    }
     Ok(())
 }
 
@@ -61,6 +65,12 @@ mod tests {
             ("two hosts", request(|request| request.header("host", "a").header("host", "a"))),
             ("absolute form", request(|request| request.uri("http://a/x").header("host", "a"))),
             ("authority form", request(|request| request.uri("a:1").header("host", "a"))),
+            (
+                "chunked body",
+                request(|request| {
+                    request.method("POST").header("host", "a").header("transfer-encoding", "chunked")
+                }),
+            ),
             ("old version", request(|request| request.version(Version::HTTP_10).header("host", "a"))),
             ("body on get", request(|request| request.header("host", "a").header("content-length", "1"))),
             (
