@@ -22,6 +22,7 @@ mod causes;
 mod cli;
 mod clock;
 mod config;
+mod descriptor;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,21 +7,26 @@ pub(crate) mod fuzzing;
 pub(crate) mod gate;
 mod guard;
 mod progress;
+mod queue;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dvx_proto::agent::Transport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::gate::{Admission, Full, Gate};
 use self::progress::Sweeper;
+use self::queue::Queue;
+use self::stream::Stream;
 use crate::api::problem::too_many_connections;
 use crate::api::{Api, Peer};
 use crate::clock;
@@ -63,12 +68,13 @@ impl Listener {
 
     /// Serves a Unix socket until the broker stops, then waits for the requests in flight.
     pub(crate) async fn serve_unix(self, socket: UnixListener) -> io::Result<()> {
+        let queue = Queue::new(socket)?;
         let mut tasks = JoinSet::new();
         let mut stopping = self.stopping.clone();
-        while let Some((stream, _)) = accept(&mut stopping, &mut tasks, || socket.accept()).await? {
+        while let Some(stream) = accept(&mut stopping, &mut tasks, || queue.next()).await? {
             self.welcome_unix(stream, &mut tasks);
         }
-        drop(socket);
+        drop(queue);
         while tasks.join_next().await.is_some() {}
         Ok(())
     }
@@ -89,7 +95,8 @@ impl Listener {
     fn welcome_unix(&self, stream: UnixStream, tasks: &mut JoinSet<()>) {
         let rules = &self.api.settings.load().rules;
         let identity = peer::unix::identify(stream.as_fd(), &self.peers, rules, clock::monotonic());
-        self.welcome(stream, Peer { transport: Transport::Unix, tcp_port: 0, identity }, tasks);
+        let peer = Peer { transport: Transport::Unix, tcp_port: 0, identity };
+        self.welcome::<_, Stream>(stream, peer, tasks);
     }
 
     fn welcome_tcp(
@@ -106,12 +113,15 @@ impl Listener {
         let rules = &self.api.settings.load().rules;
         let identity =
             peer::loopback::identify(stream.as_fd(), client, server, &self.peers, rules, clock::monotonic());
-        self.welcome(stream, Peer { transport: Transport::Tcp, tcp_port: server.port(), identity }, tasks);
+        let peer = Peer { transport: Transport::Tcp, tcp_port: server.port(), identity };
+        self.welcome::<_, TcpStream>(stream, peer, tasks);
     }
 
-    fn welcome<S>(&self, stream: S, peer: Peer, tasks: &mut JoinSet<()>)
+    /// Serves a connection, or turns it away. `S` is it as it was accepted, `C` as it is read and written.
+    fn welcome<S, C>(&self, stream: S, peer: Peer, tasks: &mut JoinSet<()>)
     where
-        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+        S: AsFd + Into<C> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self.gate.admit(peer.uid()) {
             Ok(admission) => {
@@ -121,18 +131,19 @@ impl Listener {
                 tasks.spawn(async move {
                     let _held: Admission = admission;
                     let peer = prove(peer, stream.as_fd(), &api).await;
-                    connection::serve(stream, peer, api, watched, stopping).await;
+                    connection::serve(stream.into(), peer, api, watched, stopping).await;
                 });
             }
-            Err(full) => self.turn_away(stream, &peer, full, tasks),
+            Err(full) => self.turn_away::<_, C>(stream, &peer, full, tasks),
         }
     }
 
     /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment: the
     /// answer is still in the socket for a client that reads, whatever becomes of what it writes.
-    fn turn_away<S>(&self, mut stream: S, peer: &Peer, full: Full, tasks: &mut JoinSet<()>)
+    fn turn_away<S, C>(&self, stream: S, peer: &Peer, full: Full, tasks: &mut JoinSet<()>)
     where
-        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+        S: AsFd + Into<C> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (detail, reason) = match full {
             Full::User => ("this user has as many connections as it may have", "connections of this uid"),
@@ -147,6 +158,7 @@ impl Listener {
             return;
         }
         let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
+        let mut stream: C = stream.into();
         tasks.spawn(async move {
             let _ended: Result<io::Result<()>, _> =
                 tokio::time::timeout(LINGER_TIME, farewell(&mut stream)).await;

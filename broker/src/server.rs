@@ -165,7 +165,6 @@ impl Broker {
         let _claims = sockets.claims;
         let io = |what| move |error| RunError::Io(what, error);
         let (stop, stopping) = watch::channel(false);
-        let unix = UnixListener::from_std(sockets.unix.listener).map_err(io("the agents' socket"))?;
         let admin = UnixListener::from_std(sockets.admin.listener).map_err(io("the admin socket"))?;
         let tcp = sockets.tcp.map(TcpListener::from_std).transpose().map_err(io("the loopback listener"))?;
         let listen = ListenStatus {
@@ -187,7 +186,9 @@ impl Broker {
         let peers = Arc::new(peer_context(tcp.is_some()));
         let listener = Listener::new(self.api.clone(), self.gate.clone(), peers, stopping.clone());
         let unix_listener = listener.clone();
-        tasks.spawn(async move { ("the agents' socket", unix_listener.serve_unix(unix).await) });
+        tasks.spawn(
+            async move { ("the agents' socket", unix_listener.serve_unix(sockets.unix.listener).await) },
+        );
         if let Some(tcp) = tcp {
             tasks.spawn(async move { ("the loopback listener", listener.serve_tcp(tcp).await) });
         }

@@ -33,7 +33,7 @@ pub(super) async fn serve<S>(
     watched: Watched,
     stopping: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let progress = &watched.progress;
     let (api, peer) = (&*api, &peer);

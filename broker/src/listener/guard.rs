@@ -135,8 +135,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// The stream is dropped next, and close(2) says to the client what shutdown(2) would have said.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_substitute(cx))?;
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        self.poll_substitute(cx)
     }
 }
