@@ -26,6 +26,7 @@ mod descriptor;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 mod identity;
 mod keyring;
 mod listener;

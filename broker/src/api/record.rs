@@ -14,6 +14,7 @@ use super::problem::Refusal;
 use super::{Api, Settings};
 use crate::audit::{Action, AuditError, Event, Verdict};
 use crate::clock::Now;
+use crate::hex;
 
 /// What was asked for and by whom, filled in as it becomes known.
 pub(super) struct Record<'a> {
@@ -45,10 +46,9 @@ impl RequestIds {
 
     fn next(&self) -> RequestId {
         let number = self.start.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed));
-        RequestId(std::array::from_fn(|place| {
-            let digit = (number >> (60 - 4 * place)) & 0xf;
-            b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0')
-        }))
+        let mut name = [0; 16];
+        hex::write(&number.to_be_bytes(), &mut name);
+        RequestId(name)
     }
 }
 

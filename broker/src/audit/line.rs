@@ -1,11 +1,13 @@
 //! An event as a line, and the chain that the lines form.
 
 use dvx_proto::EnclaveName;
+use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use sha2::{Digest, Sha256};
 
 use super::Event;
 use super::tail::End;
+use crate::hex;
 
 /// SHA-256 in hexadecimal.
 pub(super) type Head = [u8; 64];
@@ -19,7 +21,8 @@ pub(super) const FIRST_SEQ: u64 = 1;
 /// Longer texts are cut: a caller who chooses them must not fill the disk.
 const MAX_TEXT_BYTES: usize = 2048;
 
-static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+/// To the second, which is followed by a `Z`.
+static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
 /// Renders lines into one buffer, each with its number and the hash of the one before.
 pub(super) struct Chain {
@@ -27,11 +30,26 @@ pub(super) struct Chain {
     seq: u64,
     prev: Head,
     line: Vec<u8>,
+    second: Second,
+}
+
+/// A second as text. Many lines can share one, and to divide it into years and days takes a sixth of the time that
+/// a line does.
+#[derive(Default)]
+struct Second {
+    number: Option<i64>,
+    text: Vec<u8>,
 }
 
 impl Chain {
     pub(super) fn new(enclave: &EnclaveName) -> Self {
-        Self { enclave: enclave.clone(), seq: FIRST_SEQ, prev: ZEROS, line: Vec::with_capacity(1024) }
+        Self {
+            enclave: enclave.clone(),
+            seq: FIRST_SEQ,
+            prev: ZEROS,
+            line: Vec::with_capacity(1024),
+            second: Second::default(),
+        }
     }
 
     /// Goes on after a line of an earlier run.
@@ -59,30 +77,33 @@ impl Chain {
         let line = &mut self.line;
         line.clear();
         line.extend_from_slice(b"{\"time\":\"");
-        // Writing to a vector does not fail.
-        TIME.print_timestamp(&event.time, &mut *line).unwrap_or_default();
+        self.second.write(event.time, line);
         line.extend_from_slice(b"\",\"seq\":");
         number(line, self.seq);
-        text(line, "enclave", Some(self.enclave.as_str()));
-        text(line, "agent", event.agent);
-        optional_number(line, "uid", event.uid.map(u64::from));
-        optional_number(line, "gid", event.gid.map(u64::from));
-        optional_number(line, "pid", event.pid.map(u64::from));
-        text(line, "cgroup", event.cgroup);
-        text(line, "transport", Some(event.transport.as_str()));
-        text(line, "action", Some(event.action.as_str()));
-        text(line, "subject", event.subject);
-        text(line, "decision", Some(event.decision.as_str()));
-        text(line, "reason", event.reason);
-        key(line, "fingerprint");
+        text(line, b",\"enclave\":", Some(self.enclave.as_str()));
+        text(line, b",\"agent\":", event.agent);
+        optional_number(line, b",\"uid\":", event.uid.map(u64::from));
+        optional_number(line, b",\"gid\":", event.gid.map(u64::from));
+        optional_number(line, b",\"pid\":", event.pid.map(u64::from));
+        text(line, b",\"cgroup\":", event.cgroup);
+        word(line, b",\"transport\":", event.transport.as_str());
+        word(line, b",\"action\":", event.action.as_str());
+        text(line, b",\"subject\":", event.subject);
+        word(line, b",\"decision\":", event.decision.as_str());
+        text(line, b",\"reason\":", event.reason);
         match event.fingerprint {
-            Some(fingerprint) => quoted(line, &fingerprint.to_string()),
-            None => line.extend_from_slice(b"null"),
+            Some(fingerprint) => {
+                let mut digits = [0; 16];
+                hex::write(fingerprint.as_bytes(), &mut digits);
+                line.extend_from_slice(b",\"fingerprint\":\"");
+                line.extend_from_slice(&digits);
+                line.push(b'"');
+            }
+            None => line.extend_from_slice(b",\"fingerprint\":null"),
         }
-        optional_number(line, "revision", event.revision);
-        text(line, "request_id", Some(event.request_id));
-        key(line, "prev");
-        line.push(b'"');
+        optional_number(line, b",\"revision\":", event.revision);
+        text(line, b",\"request_id\":", Some(event.request_id));
+        line.extend_from_slice(b",\"prev\":\"");
         line.extend_from_slice(&self.prev);
         line.extend_from_slice(b"\"}\n");
         line
@@ -95,37 +116,56 @@ impl Chain {
     }
 }
 
+impl Second {
+    /// Writes a time with its microseconds.
+    fn write(&mut self, time: Timestamp, line: &mut Vec<u8>) {
+        if self.number != Some(time.as_second()) {
+            self.number = Some(time.as_second());
+            self.text.clear();
+            // Writing to a vector does not fail.
+            TIME.print_timestamp(&time, &mut self.text).unwrap_or_default();
+            self.text.pop();
+        }
+        line.extend_from_slice(&self.text);
+        // A one in front keeps the zeros; it is written over with the point. Times before 1970 are a broken
+        // clock's, and have no microseconds.
+        let micros = u64::try_from(time.subsec_microsecond()).unwrap_or_default();
+        let point = line.len();
+        number(line, 1_000_000 + micros);
+        if let Some(one) = line.get_mut(point) {
+            *one = b'.';
+        }
+        line.push(b'Z');
+    }
+}
+
 /// SHA-256 of a line without its newline.
 pub(super) fn hash(line: &[u8]) -> Head {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digest: [u8; 32] = Sha256::digest(line).into();
-    let mut hex = ZEROS;
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
-        if let ([high, low], Some(h), Some(l)) =
-            (pair, DIGITS.get(usize::from(byte >> 4)), DIGITS.get(usize::from(byte & 15)))
-        {
-            (*high, *low) = (*h, *l);
-        }
-    }
-    hex
+    let mut digits = ZEROS;
+    hex::write(&digest, &mut digits);
+    digits
 }
 
-fn key(line: &mut Vec<u8>, key: &str) {
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(key.as_bytes());
-    line.extend_from_slice(b"\":");
-}
-
-fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
-    key(line, name);
+/// A member; the key comes with its comma, quotes and colon.
+fn text(line: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
+    line.extend_from_slice(key);
     match value {
         Some(value) => quoted(line, value),
         None => line.extend_from_slice(b"null"),
     }
 }
 
-fn optional_number(line: &mut Vec<u8>, name: &str, value: Option<u64>) {
-    key(line, name);
+/// A member that is one of our own words, in which nothing needs an escape.
+fn word(line: &mut Vec<u8>, key: &[u8], value: &'static str) {
+    line.extend_from_slice(key);
+    line.push(b'"');
+    line.extend_from_slice(value.as_bytes());
+    line.push(b'"');
+}
+
+fn optional_number(line: &mut Vec<u8>, key: &[u8], value: Option<u64>) {
+    line.extend_from_slice(key);
     match value {
         Some(value) => number(line, value),
         None => line.extend_from_slice(b"null"),
@@ -144,7 +184,7 @@ fn number(line: &mut Vec<u8>, mut value: u64) {
             break;
         }
     }
-    line.extend(digits.iter().skip(20 - used));
+    line.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
 }
 
 /// A JSON string (RFC 8259, section 7). The control characters beyond ASCII's are escaped as well, since
@@ -153,7 +193,7 @@ fn quoted(line: &mut Vec<u8>, value: &str) {
     line.push(b'"');
     let cut = value.floor_char_boundary(MAX_TEXT_BYTES);
     let (shown, rest) = value.split_at_checked(cut).unwrap_or((value, ""));
-    if shown.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    if is_plain(shown) {
         line.extend_from_slice(shown.as_bytes());
     } else {
         escaped(line, shown);
@@ -162,6 +202,12 @@ fn quoted(line: &mut Vec<u8>, value: &str) {
         line.extend_from_slice("…".as_bytes());
     }
     line.push(b'"');
+}
+
+/// Whether nothing in it needs an escape. Without an early end many bytes are looked at together.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
 }
 
 #[cold]
@@ -174,6 +220,31 @@ fn escaped(line: &mut Vec<u8>, value: &str) {
                 line.extend_from_slice(format!("\\u{:04x}", u32::from(control)).as_bytes());
             }
             other => line.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_their_microseconds_whichever_second_was_before() {
+        let mut second = Second::default();
+        for text in [
+            "2026-11-25T23:59:59.999999Z",
+            "2026-11-25T23:59:59.000001Z",
+            "2026-11-26T00:00:00.000000Z",
+            "2024-02-29T12:30:00.120000Z",
+            "1970-01-01T00:00:00.000000Z",
+        ] {
+            let time: Timestamp = text.parse().unwrap();
+            for nanoseconds in [0, 999] {
+                let mut line = Vec::new();
+                let later = time + std::time::Duration::from_nanos(nanoseconds);
+                second.write(later, &mut line);
+                assert_eq!(String::from_utf8(line).unwrap(), text);
+            }
         }
     }
 }
