@@ -1,6 +1,6 @@
 //! How often an agent may ask, and how much the audit log says of those who ask too often.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ const RECORDED_REFUSALS_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// The rate limits of all agents.
 pub(crate) struct Rates {
     per_second: Option<NonZeroU32>,
-    agents: HashMap<AgentName, Arc<Rate>>,
+    agents: BTreeMap<AgentName, Arc<Rate>>,
 }
 
 /// The rate limit of one agent.

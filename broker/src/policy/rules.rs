@@ -1,7 +1,6 @@
 //! Which agent a peer is.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use dvx_proto::AgentName;
 use dvx_proto::agent::Transport;
@@ -24,9 +23,8 @@ pub(crate) struct AgentRule {
 /// Rules of which at most one matches any peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// Those of one user lie together.
+    /// Sorted by user.
     rules: Box<[AgentRule]>,
-    by_uid: HashMap<u32, Range<usize>>,
     /// Nobody has said yet which agents there are.
     awaited: bool,
 }
@@ -77,11 +75,7 @@ impl Rules {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut by_uid: HashMap<u32, Range<usize>> = HashMap::with_capacity(rules.len());
-        for (index, rule) in rules.iter().enumerate() {
-            by_uid.entry(rule.uid).or_insert(index..index).end = index + 1;
-        }
-        Ok(Self { rules: rules.into(), by_uid, awaited: false })
+        Ok(Self { rules: rules.into(), awaited: false })
     }
 
     /// Rules that are still to come. Nobody is an agent until then, and nobody is none.
@@ -143,7 +137,7 @@ impl Rules {
 
     /// Whether any rule is, or may still be, about this user. Peers of other users need no more looking into.
     pub(crate) fn mentions(&self, uid: u32) -> bool {
-        self.awaited || self.by_uid.contains_key(&uid)
+        self.awaited || !self.of_uid(uid).is_empty()
     }
 
     /// Whether [`agent_for`](Self::agent_for) can only say yes after a look at the peer's processes
@@ -166,7 +160,10 @@ impl Rules {
     }
 
     fn of_uid(&self, uid: u32) -> &[AgentRule] {
-        self.by_uid.get(&uid).and_then(|range| self.rules.get(range.clone())).unwrap_or_default()
+        let from = self.rules.partition_point(|rule| rule.uid < uid);
+        let (_, rest) = self.rules.split_at_checked(from).unwrap_or_default();
+        let count = rest.partition_point(|rule| rule.uid == uid);
+        rest.get(..count).unwrap_or_default()
     }
 }
 
