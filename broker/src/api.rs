@@ -17,6 +17,7 @@ mod secrets;
 #[cfg(test)]
 pub(crate) mod stepping;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +98,23 @@ pub(crate) struct Parts {
 /// The rules and what is held under them.
 type InForce = (Arc<Settings>, Arc<View>);
 
+/// How a request is answered.
+pub(crate) enum Handling<'a> {
+    /// At once, as most are: for them there is nothing that a future would have to keep.
+    Done(Answer),
+    /// After the request's body has come.
+    Waits(Pin<Box<dyn Future<Output = Answer> + Send + 'a>>),
+}
+
+impl Handling<'_> {
+    pub(crate) async fn answer(self) -> Answer {
+        match self {
+            Self::Done(answer) => answer,
+            Self::Waits(answer) => answer.await,
+        }
+    }
+}
+
 /// One request of an agent, as the route's own file sees it. It is decided on one view of the keyring.
 struct Context<'a> {
     api: &'a Api,
@@ -126,26 +144,75 @@ impl Api {
     }
 
     /// Answers one request.
-    pub(crate) async fn handle(&self, peer: &Peer, request: Request<impl RequestBody>, now: Now) -> Answer {
-        self.handle_under(self.in_force(), peer, request, now).await
+    pub(crate) fn handle<'a>(
+        &'a self,
+        peer: &'a Peer,
+        request: Request<impl RequestBody + 'a>,
+        now: Now,
+    ) -> Handling<'a> {
+        self.handle_under(self.in_force(), peer, request, now)
     }
 
-    async fn handle_under(
+    fn handle_under<'a>(
+        &'a self,
+        in_force: InForce,
+        peer: &'a Peer,
+        request: Request<impl RequestBody + 'a>,
+        now: Now,
+    ) -> Handling<'a> {
+        let route = Route::at(request.uri().path());
+        match route {
+            Some(Route::IssueToken | Route::Rejected(_) | Route::GitCredential) => {
+                Handling::Waits(Box::pin(self.handle_body(in_force, peer, route, request, now)))
+            }
+            route => Handling::Done(self.handle_head(in_force, peer, route.as_ref(), &request, now)),
+        }
+    }
+
+    /// Answers a request to a route that takes no body.
+    fn handle_head(
         &self,
         (settings, view): InForce,
         peer: &Peer,
+        route: Option<&Route>,
+        request: &Request<impl RequestBody>,
+        now: Now,
+    ) -> Answer {
+        let mut record = Record::new(&self.request_ids, request.uri().path(), route, now);
+        let result = match route {
+            Some(route @ Route::Discover) => {
+                match self.check(peer, request).and_then(|()| allow(route, request)) {
+                    Ok(()) => return rendered(self.discovery.clone()),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            route => self.admit(peer, &settings, route, request, &mut record).and_then(|(agent, route)| {
+                let max_stale = settings.max_stale;
+                Context { api: self, max_stale, agent, peer, route, view, now }.answer()
+            }),
+        };
+        self.finish(peer, &settings, &record, result)
+    }
+
+    /// Answers a request to a route that takes a body.
+    async fn handle_body(
+        &self,
+        (settings, view): InForce,
+        peer: &Peer,
+        route: Option<Route>,
         request: Request<impl RequestBody>,
         now: Now,
     ) -> Answer {
-        let route = Route::at(request.uri().path());
         let mut record = Record::new(&self.request_ids, request.uri().path(), route.as_ref(), now);
-        let result = match self.check(peer, &request) {
+        let result = match self.admit(peer, &settings, route.as_ref(), &request, &mut record) {
+            Ok((agent, route)) => {
+                let max_stale = settings.max_stale;
+                let mut context = Context { api: self, max_stale, agent, peer, route, view, now };
+                let result = context.answer_body(request.into_body(), &mut record).await;
+                record.now = context.now;
+                result
+            }
             Err(refusal) => Err(refusal),
-            Ok(()) if route == Some(Route::Discover) => match allow(&Route::Discover, &request) {
-                Ok(()) => return rendered(self.discovery.clone()),
-                Err(refusal) => Err(refusal),
-            },
-            Ok(()) => self.decide(peer, &settings, view, route.as_ref(), request, &mut record).await,
         };
         self.finish(peer, &settings, &record, result)
     }
@@ -189,40 +256,25 @@ impl Api {
         }
     }
 
-    async fn decide<'a>(
+    /// All that is asked of a request before its route is: which agent it comes from, and whether that one is at
+    /// its limit.
+    fn admit<'a, 'r>(
         &self,
         peer: &Peer,
         settings: &'a Settings,
-        view: Arc<View>,
-        route: Option<&Route>,
-        request: Request<impl RequestBody>,
+        route: Option<&'r Route>,
+        request: &Request<impl RequestBody>,
         record: &mut Record<'a>,
-    ) -> Result<Served, Refusal> {
+    ) -> Result<(&'a AgentRule, &'r Route), Refusal> {
+        self.check(peer, request)?;
         let agent = self.authenticate(peer, settings, request.headers(), record.now)?;
         record.agent = Some(&agent.name);
         if let Some(rate) = settings.rates.of(&agent.name) {
             rate.take().map_err(rate_limited)?;
         }
         let route = route.ok_or_else(Refusal::not_found)?;
-        allow(route, &request)?;
-        let max_stale = settings.max_stale;
-        let mut context = Context { api: self, max_stale, agent, peer, route, view, now: record.now };
-        // What waits for a body is boxed, so that the rest need not move its state around.
-        let result = match route {
-            Route::Discover => Err(Refusal::not_found()),
-            Route::Whoami => Ok(context.whoami()),
-            Route::IssueToken => Box::pin(context.issue_token(request.into_body())).await,
-            Route::Credentials => context.list_credentials(),
-            Route::Credential(provider) => context.credential(provider.as_ref()),
-            Route::Rejected(provider) => {
-                Box::pin(context.rejected(provider.as_ref(), request.into_body())).await
-            }
-            Route::Secrets => context.list_secrets(),
-            Route::Secret(name) => context.secret(name.as_ref()),
-            Route::GitCredential => Box::pin(context.git_credential(request.into_body(), record)).await,
-        };
-        record.now = context.now;
-        result
+        allow(route, request)?;
+        Ok((agent, route))
     }
 }
 
@@ -240,6 +292,39 @@ fn in_one_look(mut settings: impl FnMut() -> Arc<Settings>, mut view: impl FnMut
 }
 
 impl Context<'_> {
+    /// The answer of a route that takes no body.
+    fn answer(&self) -> Result<Served, Refusal> {
+        match self.route {
+            Route::Whoami => Ok(self.whoami()),
+            Route::Credentials => self.list_credentials(),
+            Route::Credential(provider) => self.credential(provider.as_ref()),
+            Route::Secrets => self.list_secrets(),
+            Route::Secret(name) => self.secret(name.as_ref()),
+            Route::Discover | Route::IssueToken | Route::Rejected(_) | Route::GitCredential => {
+                Err(Refusal::not_found())
+            }
+        }
+    }
+
+    /// The answer of a route that takes one.
+    async fn answer_body(
+        &mut self,
+        body: impl RequestBody,
+        record: &mut Record<'_>,
+    ) -> Result<Served, Refusal> {
+        match self.route {
+            Route::IssueToken => self.issue_token(body).await,
+            Route::Rejected(provider) => self.rejected(provider.as_ref(), body).await,
+            Route::GitCredential => self.git_credential(body, record).await,
+            Route::Discover
+            | Route::Whoami
+            | Route::Credentials
+            | Route::Credential(_)
+            | Route::Secrets
+            | Route::Secret(_) => Err(Refusal::not_found()),
+        }
+    }
+
     /// Reads the request's body, for which its sender takes as long as it likes.
     async fn read_body(&mut self, body: impl RequestBody) -> Result<Bytes, Refusal> {
         let body = framing::read_body(body).await?;
@@ -288,12 +373,12 @@ impl Context<'_> {
     }
 
     /// An answer from this view, with what it says about its source.
-    fn serve(&self, answer: Answer, frozen_since: Option<Monotonic>) -> Served {
+    fn serve(&self, body: Bytes, frozen_since: Option<Monotonic>) -> Served {
         let age = match self.freshness(frozen_since) {
             Freshness::Fresh { age } | Freshness::Stale { age } => age,
             Freshness::Never => Duration::ZERO,
         };
-        Served::from_upstream(answer, self.view.snapshot.revision, age)
+        Served::from_upstream(body, &self.view, age)
     }
 
     /// The policy's no, in words for the caller.

@@ -3,7 +3,7 @@
 //! One upstream writes, the server reads. A reader takes one [`View`] and decides on that alone; it never waits
 //! for a writer. Nothing here does I/O, and time is an argument.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Keyring {
 pub(crate) struct View {
     /// The newest snapshot; empty before the first.
     pub(crate) snapshot: Arc<Snapshot>,
+    /// The snapshot's revision as answers name it.
+    pub(crate) revision_field: HeaderValue,
     confirmed: Option<Monotonic>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) struct Snapshot {
     /// Higher than that of every snapshot before.
     pub(crate) revision: u64,
     /// The agents that the upstream knows.
-    pub(crate) agents: HashMap<AgentName, Arc<AgentEntry>>,
+    pub(crate) agents: BTreeMap<AgentName, Arc<AgentEntry>>,
 }
 
 /// What one agent may have.
@@ -81,7 +83,7 @@ pub(crate) enum Freshness {
 impl Keyring {
     /// One that holds nothing and has never been confirmed.
     pub(crate) fn new() -> Self {
-        let view = View { snapshot: Arc::default(), confirmed: None };
+        let view = View::new(Arc::default(), None);
         Self { current: ArcSwap::from_pointee(view), revision: watch::Sender::new(0) }
     }
 
@@ -93,13 +95,13 @@ impl Keyring {
     /// Replaces what is served by what the upstream said at `at`, and wakes the subscribers.
     pub(crate) fn publish(&self, snapshot: Snapshot, at: Monotonic) {
         let revision = snapshot.revision;
-        self.current.store(Arc::new(View { snapshot: Arc::new(snapshot), confirmed: Some(at) }));
+        self.current.store(Arc::new(View::new(Arc::new(snapshot), Some(at))));
         self.revision.send_replace(revision);
     }
 
     /// The upstream was asked at `at`, and nothing has changed.
     pub(crate) fn confirm(&self, at: Monotonic) {
-        self.current.rcu(|view| View { snapshot: Arc::clone(&view.snapshot), confirmed: Some(at) });
+        self.current.rcu(|view| View::new(Arc::clone(&view.snapshot), Some(at)));
     }
 
     /// Lets the subscribers look again, though nothing is new here.
@@ -119,6 +121,10 @@ impl Keyring {
 }
 
 impl View {
+    fn new(snapshot: Arc<Snapshot>, confirmed: Option<Monotonic>) -> Self {
+        Self { revision_field: HeaderValue::from(snapshot.revision), snapshot, confirmed }
+    }
+
     /// How old a value is: since the upstream last stood by it, which is the last confirmation of everything,
     /// or `frozen_since` where this value's own source has been bad from then on.
     pub(crate) fn freshness(
@@ -210,7 +216,7 @@ mod tests {
             (Some(100), Some(70), 131, stale(61)),
             (Some(100), Some(120), 130, fresh(30)),
         ] {
-            let view = View { snapshot: Arc::default(), confirmed: confirmed.map(at) };
+            let view = View::new(Arc::default(), confirmed.map(at));
             let freshness = view.freshness(frozen.map(at), at(now), Duration::from_secs(60));
             assert_eq!(freshness, expected, "confirmed {confirmed:?}, frozen {frozen:?}, now {now}");
         }
@@ -223,7 +229,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(keyring.freshness(at(1), hour), Freshness::Never);
 
-        keyring.publish(Snapshot { revision: 1, agents: HashMap::new() }, at(1));
+        keyring.publish(Snapshot { revision: 1, agents: BTreeMap::new() }, at(1));
         let held = Arc::clone(&keyring.load());
         assert!(revisions.has_changed().unwrap());
         assert_eq!(*revisions.borrow_and_update(), 1);
@@ -233,7 +239,7 @@ mod tests {
         assert!(Arc::ptr_eq(&keyring.load().snapshot, &held.snapshot));
         assert!(!revisions.has_changed().unwrap(), "a confirmation is no change");
 
-        keyring.publish(Snapshot { revision: 2, agents: HashMap::new() }, at(20));
+        keyring.publish(Snapshot { revision: 2, agents: BTreeMap::new() }, at(20));
         assert_eq!(*revisions.borrow(), 2);
         assert_eq!(held.snapshot.revision, 1, "a reader keeps what it has");
         assert_eq!(held.freshness(None, at(30), hour), fresh(29));

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dvx_proto::ProviderName;
 use dvx_proto::agent::Rejection;
+use hyper::StatusCode;
 use hyper::header::LINK;
 
-use super::answer::{accepted, rendered};
 use super::framing::RequestBody;
 use super::problem::Refusal;
 use super::record::Served;
@@ -18,17 +19,17 @@ impl Context<'_> {
     pub(super) fn list_credentials(&self) -> Result<Served, Refusal> {
         self.permit(Subject::None)?;
         let entry = self.entry().ok_or_else(Refusal::not_found)?;
-        let mut answer = rendered(entry.credentials_body.clone());
+        let mut served = self.serve(entry.credentials_body.clone(), None);
         for link in &entry.credentials_links {
-            answer.headers_mut().append(LINK, link.clone());
+            served.answer.headers_mut().append(LINK, link.clone());
         }
-        Ok(self.serve(answer, None))
+        Ok(served)
     }
 
     pub(super) fn credential(&self, provider: Option<&ProviderName>) -> Result<Served, Refusal> {
         let credential = self.permitted(self.linked(provider))?;
-        let answer = rendered(credential.body.to_bytes());
-        Ok(self.serve(answer, credential.frozen_since).with_fingerprint(credential.fingerprint))
+        let served = self.serve(credential.body.to_bytes(), credential.frozen_since);
+        Ok(served.with_fingerprint(credential.fingerprint))
     }
 
     pub(super) async fn rejected(
@@ -45,7 +46,8 @@ impl Context<'_> {
             self.api.upstream.recheck(agent, provider, report.fingerprint);
         }
         let reason = if held { "held, the upstream is asked" } else { "not held any more" };
-        let served = self.serve(accepted(), credential.frozen_since);
+        let mut served = self.serve(Bytes::new(), credential.frozen_since);
+        *served.answer.status_mut() = StatusCode::ACCEPTED;
         Ok(served.with_fingerprint(report.fingerprint).with_reason(reason))
     }
 

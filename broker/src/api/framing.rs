@@ -55,14 +55,19 @@ fn check_fields<B: Body>(request: &Request<B>) -> Result<(), Refusal> {
     if uri.scheme().is_some() || uri.authority().is_some() || !uri.path().starts_with('/') {
         return Err(Refusal::bad_request("the request target must be a path"));
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    if hosts.next().is_none() || hosts.next().is_some() {
+    let (mut hosts, mut has_body, mut is_encoded) = (0, false, false);
+    for (name, value) in headers {
+        hosts += usize::from(name == HOST);
+        is_encoded |= name == TRANSFER_ENCODING;
+        has_body |= name == CONTENT_LENGTH && value.as_bytes() != b"0";
+    }
+    if hosts != 1 {
         return Err(Refusal::bad_request("exactly one Host field is required"));
     }
-    if headers.contains_key(TRANSFER_ENCODING) && !is_injection(uri.path()) {
+    if is_encoded && !is_injection(uri.path()) {
         return Err(Refusal::bad_request("a body must come with Content-Length, not Transfer-Encoding"));
     }
-    if request.method() == Method::GET && has_body(headers) {
+    if request.method() == Method::GET && (has_body || is_encoded) {
         return Err(Refusal::bad_request("a GET request has no body"));
     }
     Ok(())
@@ -71,11 +76,6 @@ fn check_fields<B: Body>(request: &Request<B>) -> Result<(), Refusal> {
 /// The route on which bodies of any size are to stream through, once it is there.
 pub(super) fn is_injection(path: &str) -> bool {
     path.starts_with("/v1/agent/proxy/")
-}
-
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Checks that a request on loopback TCP comes straight from a local program: DNS rebinding shows in `Host`,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use dvx_proto::Origin;
 use dvx_proto::agent::GitCredentialRequest;
 
-use super::answer::rendered;
 use super::framing::RequestBody;
 use super::problem::Refusal;
 use super::record::{Record, Served};
@@ -37,8 +36,8 @@ impl Context<'_> {
 
         let credential = self.permitted(self.linked_to(&asked))?;
         record.subject = Some(Cow::Owned(credential.provider.to_string()));
-        let answer = rendered(credential.git_body.to_bytes());
-        let served = self.serve(answer, credential.frozen_since).with_fingerprint(credential.fingerprint);
+        let served = self.serve(credential.git_body.to_bytes(), credential.frozen_since);
+        let served = served.with_fingerprint(credential.fingerprint);
         Ok(if waited { served.with_reason("after a wait for a newer token") } else { served })
     }
 

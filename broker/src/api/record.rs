@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use dvx_proto::agent::Route;
 use dvx_proto::{AgentName, Code, Fingerprint};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -15,6 +17,7 @@ use super::{Api, Settings};
 use crate::audit::{Action, AuditError, Event, Verdict};
 use crate::clock::Now;
 use crate::hex;
+use crate::keyring::View;
 
 /// What was asked for and by whom, filled in as it becomes known.
 pub(super) struct Record<'a> {
@@ -93,9 +96,9 @@ impl Served {
         Self { answer, fingerprint: None, revision: None, reason: None }
     }
 
-    pub(super) fn from_upstream(mut answer: Answer, revision: u64, age: std::time::Duration) -> Self {
-        answer::add_source(&mut answer, revision, age);
-        Self { revision: Some(revision), ..Self::new(answer) }
+    pub(super) fn from_upstream(body: Bytes, view: &View, age: Duration) -> Self {
+        let answer = answer::from_upstream(body, &view.revision_field, age);
+        Self { revision: Some(view.snapshot.revision), ..Self::new(answer) }
     }
 
     pub(super) fn with_fingerprint(mut self, fingerprint: Fingerprint) -> Self {

@@ -3,7 +3,6 @@
 use dvx_proto::SecretName;
 
 use super::Context;
-use super::answer::rendered;
 use super::problem::Refusal;
 use super::record::Served;
 use crate::policy::Subject;
@@ -12,14 +11,14 @@ impl Context<'_> {
     pub(super) fn list_secrets(&self) -> Result<Served, Refusal> {
         self.permit(Subject::None)?;
         let entry = self.entry().ok_or_else(Refusal::not_found)?;
-        Ok(self.serve(rendered(entry.secrets_body.clone()), None))
+        Ok(self.serve(entry.secrets_body.clone(), None))
     }
 
     pub(super) fn secret(&self, name: Option<&SecretName>) -> Result<Served, Refusal> {
         let secret = self.entry().zip(name).and_then(|(entry, name)| entry.secrets.get(name));
         self.permit(secret.map_or(Subject::Absent, |secret| self.held(None, secret.frozen_since)))?;
         let secret = secret.ok_or_else(Refusal::not_found)?;
-        let answer = rendered(secret.body.to_bytes());
-        Ok(self.serve(answer, secret.frozen_since).with_fingerprint(secret.fingerprint))
+        let served = self.serve(secret.body.to_bytes(), secret.frozen_since);
+        Ok(served.with_fingerprint(secret.fingerprint))
     }
 }

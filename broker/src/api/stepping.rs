@@ -19,6 +19,6 @@ impl Api {
         request: Request<impl RequestBody>,
         now: Now,
     ) -> Answer {
-        self.handle_under(in_force, peer, request, now).await
+        self.handle_under(in_force, peer, request, now).answer().await
     }
 }

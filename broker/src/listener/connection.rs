@@ -40,7 +40,7 @@ pub(super) async fn serve<S>(
     let handler = service_fn(move |request: Request<Incoming>| async move {
         let now = clock::now();
         progress.enter(Phase::Handler, now.mono);
-        let mut answer = api.handle(peer, request, now).await;
+        let mut answer = api.handle(peer, request, now).answer().await;
         if progress.is_roomy() {
             // Its head, which may have a token, would stay in memory until the next request.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

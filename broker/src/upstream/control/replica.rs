@@ -1,7 +1,7 @@
 //! What the control plane has said, commit by commit. Pure.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dvx_proto::agent::AgentState;
@@ -201,7 +201,7 @@ impl Replica {
     }
 
     /// What is served.
-    pub(super) fn entries(&self) -> HashMap<AgentName, Arc<AgentEntry>> {
+    pub(super) fn entries(&self) -> BTreeMap<AgentName, Arc<AgentEntry>> {
         self.agents.iter().map(|(name, agent)| (name.clone(), Arc::clone(&agent.entry))).collect()
     }
 

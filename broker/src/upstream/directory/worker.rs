@@ -1,6 +1,6 @@
 //! From one look to the next: what is read, what is published, and what is said about it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -129,7 +129,7 @@ impl Worker {
     fn publish(&mut self, at: Monotonic) {
         self.revision += 1;
         self.agents_changed = false;
-        let agents: HashMap<_, _> =
+        let agents: BTreeMap<_, _> =
             self.agents.iter().map(|(name, agent)| (name.clone(), Arc::clone(&agent.entry))).collect();
         if self.revision == 1 {
             let credentials: usize = agents.values().map(|entry| entry.credentials.len()).sum();

@@ -261,7 +261,7 @@ impl Broker {
     /// Asks. The answer may be held back.
     pub(super) fn ask(&self, caller: &'static Caller, question: Question) -> Asked {
         let (api, request) = (self.api.clone(), request(question));
-        Box::pin(async move { api.handle(&caller.peer(), request, clock::now()).await })
+        Box::pin(async move { api.handle(&caller.peer(), request, clock::now()).answer().await })
     }
 
     /// Sends the beginning of a request with a body; what is to come is for who sends the rest.
@@ -272,7 +272,8 @@ impl Broker {
         wire.put(body.slice(..half));
         let rest = Rest { wire: wire.clone(), bytes: body.slice(half..) };
         let (api, request) = (self.api.clone(), Request::from_parts(head, wire));
-        let asked: Asked = Box::pin(async move { api.handle(&caller.peer(), request, clock::now()).await });
+        let asked: Asked =
+            Box::pin(async move { api.handle(&caller.peer(), request, clock::now()).answer().await });
         (asked, rest)
     }
 
