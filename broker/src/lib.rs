@@ -39,6 +39,7 @@ mod server;
 #[cfg(test)]
 mod simulation;
 mod systemd;
+mod ticks;
 mod upstream;
 
 pub use cli::main;

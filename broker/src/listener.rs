@@ -10,6 +10,7 @@ mod progress;
 mod queue;
 mod stream;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,8 +21,7 @@ use std::time::Duration;
 use dvx_proto::agent::Transport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::gate::{Admission, Full, Gate};
 use self::progress::Sweeper;
@@ -31,6 +31,7 @@ use crate::api::problem::too_many_connections;
 use crate::api::{Api, Peer};
 use crate::clock;
 use crate::peer::{self, PeerContext, owner};
+use crate::ticks::Ticks;
 
 /// How long accepting pauses when the machine has nothing left to accept with. A tenth of a second is
 /// nothing to a client in the queue and saves a core that would otherwise spin.
@@ -60,43 +61,44 @@ impl Listener {
         gate: Gate,
         peers: Arc<PeerContext>,
         stopping: watch::Receiver<bool>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let sweeper = Sweeper::default();
-        tokio::spawn(sweeper.clone().run(stopping.clone()));
-        Self { api, gate, peers, stopping, lingering: Arc::new(Semaphore::new(LINGERING)), sweeper }
+        let ticks = Ticks::every(progress::INTERVAL)?;
+        tokio::spawn(sweeper.clone().run(ticks, stopping.clone()));
+        Ok(Self { api, gate, peers, stopping, lingering: Arc::new(Semaphore::new(LINGERING)), sweeper })
     }
 
     /// Serves a Unix socket until the broker stops, then waits for the requests in flight.
     pub(crate) async fn serve_unix(self, socket: UnixListener) -> io::Result<()> {
         let queue = Queue::new(socket)?;
-        let mut tasks = JoinSet::new();
+        let connections = Connections::new();
         let mut stopping = self.stopping.clone();
-        while let Some(stream) = accept(&mut stopping, &mut tasks, || queue.next()).await? {
-            self.welcome_unix(stream, &mut tasks);
+        while let Some(stream) = accept(&mut stopping, || queue.next()).await? {
+            self.welcome_unix(stream, &connections);
         }
         drop(queue);
-        while tasks.join_next().await.is_some() {}
+        connections.ended().await;
         Ok(())
     }
 
     /// Serves loopback TCP in the same way.
     pub(crate) async fn serve_tcp(self, socket: TcpListener) -> io::Result<()> {
         let server = socket.local_addr()?;
-        let mut tasks = JoinSet::new();
+        let connections = Connections::new();
         let mut stopping = self.stopping.clone();
-        while let Some((stream, client)) = accept(&mut stopping, &mut tasks, || socket.accept()).await? {
-            self.welcome_tcp(stream, client, server, &mut tasks);
+        while let Some((stream, client)) = accept(&mut stopping, || socket.accept()).await? {
+            self.welcome_tcp(stream, client, server, &connections);
         }
         drop(socket);
-        while tasks.join_next().await.is_some() {}
+        connections.ended().await;
         Ok(())
     }
 
-    fn welcome_unix(&self, stream: UnixStream, tasks: &mut JoinSet<()>) {
+    fn welcome_unix(&self, stream: UnixStream, connections: &Connections) {
         let rules = &self.api.settings.load().rules;
         let identity = peer::unix::identify(stream.as_fd(), &self.peers, rules, clock::monotonic());
         let peer = Peer { transport: Transport::Unix, tcp_port: 0, identity };
-        self.welcome::<_, Stream>(stream, peer, tasks);
+        self.welcome::<_, Stream>(stream, peer, connections);
     }
 
     fn welcome_tcp(
@@ -104,7 +106,7 @@ impl Listener {
         stream: TcpStream,
         client: SocketAddr,
         server: SocketAddr,
-        tasks: &mut JoinSet<()>,
+        connections: &Connections,
     ) {
         // An answer is one small write; without this it would wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
@@ -114,11 +116,11 @@ impl Listener {
         let identity =
             peer::loopback::identify(stream.as_fd(), client, server, &self.peers, rules, clock::monotonic());
         let peer = Peer { transport: Transport::Tcp, tcp_port: server.port(), identity };
-        self.welcome::<_, TcpStream>(stream, peer, tasks);
+        self.welcome::<_, TcpStream>(stream, peer, connections);
     }
 
     /// Serves a connection, or turns it away. `S` is it as it was accepted, `C` as it is read and written.
-    fn welcome<S, C>(&self, stream: S, peer: Peer, tasks: &mut JoinSet<()>)
+    fn welcome<S, C>(&self, stream: S, peer: Peer, connections: &Connections)
     where
         S: AsFd + Into<C> + Send + 'static,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -126,21 +128,22 @@ impl Listener {
         match self.gate.admit(peer.uid()) {
             Ok(admission) => {
                 self.api.metrics.count_accepted(peer.transport);
-                let (api, stopping) = (self.api.clone(), self.stopping.clone());
-                let watched = self.sweeper.watch(clock::monotonic());
-                tasks.spawn(async move {
-                    let _held: Admission = admission;
+                let api = self.api.clone();
+                let watched = self.sweeper.watch();
+                let open = connections.open.clone();
+                tokio::spawn(async move {
+                    let _held: (Admission, mpsc::Sender<Infallible>) = (admission, open);
                     let peer = prove(peer, stream.as_fd(), &api).await;
-                    connection::serve(stream.into(), peer, api, watched, stopping).await;
+                    connection::serve(stream.into(), peer, api, watched).await;
                 });
             }
-            Err(full) => self.turn_away::<_, C>(stream, &peer, full, tasks),
+            Err(full) => self.turn_away::<_, C>(stream, &peer, full, connections),
         }
     }
 
     /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment: the
     /// answer is still in the socket for a client that reads, whatever becomes of what it writes.
-    fn turn_away<S, C>(&self, stream: S, peer: &Peer, full: Full, tasks: &mut JoinSet<()>)
+    fn turn_away<S, C>(&self, stream: S, peer: &Peer, full: Full, connections: &Connections)
     where
         S: AsFd + Into<C> + Send + 'static,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -159,10 +162,11 @@ impl Listener {
         }
         let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
         let mut stream: C = stream.into();
-        tasks.spawn(async move {
+        let open = connections.open.clone();
+        tokio::spawn(async move {
             let _ended: Result<io::Result<()>, _> =
                 tokio::time::timeout(LINGER_TIME, farewell(&mut stream)).await;
-            drop(place);
+            drop((place, open));
         });
     }
 }
@@ -197,23 +201,42 @@ async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Res
     Ok(())
 }
 
+/// Counts the connections of one listener: each holds a sender, and the channel closes with the last one.
+struct Connections {
+    open: mpsc::Sender<Infallible>,
+    ended: mpsc::Receiver<Infallible>,
+}
+
+impl Connections {
+    fn new() -> Self {
+        let (open, ended) = mpsc::channel(1);
+        Self { open, ended }
+    }
+
+    /// Until none is left.
+    async fn ended(mut self) {
+        drop(self.open);
+        while self.ended.recv().await.is_some() {}
+    }
+}
+
 /// The next connection, or none when the broker stops. What goes wrong with one connection ends nothing.
-async fn accept<S, F, A>(
-    stopping: &mut watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-    next: A,
-) -> io::Result<Option<S>>
+async fn accept<S, F, A>(stopping: &mut watch::Receiver<bool>, next: A) -> io::Result<Option<S>>
 where
     A: Fn() -> F,
     F: Future<Output = io::Result<S>>,
 {
     loop {
-        // Ended connections are taken off the set here, so that it does not grow.
-        while tasks.try_join_next().is_some() {}
+        if *stopping.borrow_and_update() {
+            return Ok(None);
+        }
         let accepted = tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(None),
             accepted = next() => accepted,
+            told = stopping.changed() => match told {
+                Ok(()) => continue,
+                Err(_) => return Ok(None),
+            },
         };
         match accepted {
             Ok(stream) => return Ok(Some(stream)),

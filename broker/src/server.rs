@@ -184,7 +184,8 @@ impl Broker {
 
         let mut tasks: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let peers = Arc::new(peer_context(tcp.is_some()));
-        let listener = Listener::new(self.api.clone(), self.gate.clone(), peers, stopping.clone());
+        let listener = Listener::new(self.api.clone(), self.gate.clone(), peers, stopping.clone())
+            .map_err(io("timers"))?;
         let unix_listener = listener.clone();
         tasks.spawn(
             async move { ("the agents' socket", unix_listener.serve_unix(sockets.unix.listener).await) },
@@ -195,8 +196,8 @@ impl Broker {
         let admin_view = view.clone();
         tasks.spawn(async move { ("the admin socket", admin::serve(admin, admin_view, stopping).await) });
 
-        let files = files.start(self.token_files);
-        let _watchdog = Watchdog::start(listen.unix.clone());
+        let files = files.start(self.token_files).map_err(io("timers"))?;
+        let _watchdog = Watchdog::start(listen.unix.clone()).map_err(io("timers"))?;
         tracing::info!(
             enclave = %self.api.enclave,
             unix = %listen.unix.display(),

@@ -1,7 +1,10 @@
 //! One connection: HTTP/1.1 over a guarded stream.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use dvx_proto::limits::MAX_HEAD_BYTES;
@@ -12,7 +15,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
 use super::guard::Guarded;
 use super::progress::{Phase, Watched};
@@ -26,27 +28,21 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it.
-pub(super) async fn serve<S>(
-    stream: S,
-    peer: Peer,
-    api: Arc<Api>,
-    watched: Watched,
-    stopping: watch::Receiver<bool>,
-) where
+pub(super) async fn serve<S>(stream: S, peer: Peer, api: Arc<Api>, watched: Watched)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let progress = &watched.progress;
     let (api, peer) = (&*api, &peer);
     let handler = service_fn(move |request: Request<Incoming>| async move {
-        let now = clock::now();
-        progress.enter(Phase::Handler, now.mono);
-        let mut answer = api.handle(peer, request, now).answer().await;
+        progress.enter(Phase::Handler);
+        let mut answer = api.handle(peer, request, clock::now()).answer().await;
         if progress.is_roomy() {
             // Its head, which may have a token, would stay in memory until the next request.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         // Not before: hyper also flushes while a handler waits, and the flush of an answer ends it.
-        progress.enter(Phase::Answer, clock::monotonic());
+        progress.enter(Phase::Answer);
         Ok::<Response<_>, Infallible>(answer)
     });
     let stream = TokioIo::new(Guarded::new(stream, progress.clone()));
@@ -60,20 +56,20 @@ pub(super) async fn serve<S>(
         // Secret bodies are written from protected memory, never copied into a buffer.
         .writev(true)
         .serve_connection(stream, handler);
-    let result = loop {
-        tokio::select! {
-            biased;
-            result = &mut connection => break result,
-            () = progress.nudged() => {
-                if progress.is_overdue(clock::monotonic()) {
-                    tracing::debug!(uid = peer.uid(), "a connection was too slow and is closed");
-                    return;
-                }
-                if *stopping.borrow() {
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
-                }
-            }
+    let result = poll_fn(|cx| {
+        progress.wakes(cx.waker());
+        if progress.takes_stop() {
+            Pin::new(&mut connection).graceful_shutdown();
         }
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if progress.is_overdue() => Poll::Ready(None),
+            ended => ended.map(Some),
+        }
+    })
+    .await;
+    let Some(result) = result else {
+        tracing::debug!(uid = peer.uid(), "a connection was too slow and is closed");
+        return;
     };
     if let Err(error) = result {
         ended(api, peer, &error);

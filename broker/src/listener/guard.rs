@@ -14,7 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::progress::{Phase, Progress};
 use crate::api::problem;
-use crate::clock;
 
 /// hyper begins at the front of its buffer again where less than this is free behind what it has read (`next` in its
 /// `ReadStrategy` is never less). Where more is free, what it has read stays out of reach.
@@ -95,7 +94,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         self.stale += count;
         self.progress.set_roomy(buf.remaining() >= LEAST_ROOM);
         if count > 0 && self.progress.phase() == Phase::Idle {
-            self.progress.enter(Phase::Head, clock::monotonic());
+            self.progress.enter(Phase::Head);
         }
         Poll::Ready(Ok(()))
     }
@@ -130,7 +129,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         ready!(self.poll_substitute(cx))?;
         ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         if self.progress.phase() == Phase::Answer {
-            self.progress.enter(Phase::Idle, clock::monotonic());
+            self.progress.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
     }

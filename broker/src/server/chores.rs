@@ -16,6 +16,7 @@ use crate::api::Api;
 use crate::clock;
 use crate::identity::{TokenFileProblem, TokenFiles};
 use crate::systemd;
+use crate::ticks::Ticks;
 use crate::upstream::Degraded;
 
 /// How often the agents' files are looked after; mostly there is nothing to do.
@@ -40,17 +41,20 @@ impl TokenFileChore {
     }
 
     /// Looks after the files now, and then at intervals.
-    pub(super) fn start(mut self, wake: Arc<Notify>) -> TokenFilesHandle {
+    pub(super) fn start(mut self, wake: Arc<Notify>) -> io::Result<TokenFilesHandle> {
         self.run_once();
+        let ticks = Ticks::every(FILES_INTERVAL)?;
         let woken = wake.clone();
         let task = tokio::spawn(async move {
             loop {
-                // Asked or not, the files are looked after.
-                let _asked: Result<(), _> = tokio::time::timeout(FILES_INTERVAL, woken.notified()).await;
+                tokio::select! {
+                    () = woken.notified() => {}
+                    () = ticks.next() => {}
+                }
                 self.run_once();
             }
         });
-        TokenFilesHandle { wake, task: task.abort_handle() }
+        Ok(TokenFilesHandle { wake, task: task.abort_handle() })
     }
 
     fn run_once(&mut self) {
@@ -88,22 +92,21 @@ impl Drop for TokenFileChore {
 pub(super) struct Watchdog(Option<AbortHandle>);
 
 impl Watchdog {
-    pub(super) fn start(socket: PathBuf) -> Self {
-        let task = systemd::watchdog_interval().map(|interval| {
-            let pause = interval / 2;
-            tokio::spawn(async move {
-                loop {
-                    match tokio::time::timeout(pause, probe(&socket)).await {
-                        Ok(Ok(())) => systemd::alive(),
-                        Ok(Err(error)) => tracing::error!(%error, "the broker's own request failed"),
-                        Err(_) => tracing::error!("the broker's own request was not answered in time"),
-                    }
-                    tokio::time::sleep(pause).await;
+    pub(super) fn start(socket: PathBuf) -> io::Result<Self> {
+        let Some(interval) = systemd::watchdog_interval() else { return Ok(Self(None)) };
+        let pause = interval / 2;
+        let ticks = Ticks::every(pause)?;
+        let task = tokio::spawn(async move {
+            loop {
+                match tokio::time::timeout(pause, probe(&socket)).await {
+                    Ok(Ok(())) => systemd::alive(),
+                    Ok(Err(error)) => tracing::error!(%error, "the broker's own request failed"),
+                    Err(_) => tracing::error!("the broker's own request was not answered in time"),
                 }
-            })
-            .abort_handle()
+                ticks.next().await;
+            }
         });
-        Self(task)
+        Ok(Self(Some(task.abort_handle())))
     }
 }
 
