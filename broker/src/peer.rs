@@ -10,7 +10,8 @@ pub(crate) mod owner;
 mod sys;
 pub(crate) mod unix;
 
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dvx_proto::agent::Transport;
 
@@ -43,6 +44,10 @@ pub(crate) struct PeerFacts {
 /// What the kernel offers for telling peers apart, found out once.
 pub(crate) struct PeerContext {
     pidfd: Pidfd,
+    /// The pidfd of the peer before. For as long as one is open the kernel need not set up another for the same
+    /// process, which is more than half of what telling a peer costs; and a client that makes a connection for
+    /// each request comes back at once.
+    last: Mutex<Option<OwnedFd>>,
     cgroups: CgroupPaths,
     diagnosis: Diagnosis,
 }
@@ -63,7 +68,12 @@ impl PeerContext {
             Pidfd::Used => unix::probe(),
             Pidfd::Unused => Pidfd::Unused,
         };
-        Self { pidfd, cgroups: CgroupPaths::of_this_system(), diagnosis: Diagnosis::Off }
+        Self {
+            pidfd,
+            last: Mutex::default(),
+            cgroups: CgroupPaths::of_this_system(),
+            diagnosis: Diagnosis::Off,
+        }
     }
 
     /// Prepares for TCP peers too. Where that fails they are refused, with the reason.
@@ -75,6 +85,10 @@ impl PeerContext {
 
     pub(crate) fn pidfd(&self) -> Pidfd {
         self.pidfd
+    }
+
+    fn keep(&self, pidfd: OwnedFd) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(pidfd);
     }
 
     /// The path of a peer's control group. Only peers that a rule mentions may make us search for it.

@@ -5,7 +5,7 @@
 //! that the kernel attached to the connection, never by its number, and counts only if that process is still
 //! alive and still belongs to the user that connected.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use dvx_proto::agent::Transport;
@@ -91,7 +91,11 @@ fn facts(
         Err(errno) => return Err(PeerError::Credentials(errno)),
     };
     let process = match context.pidfd {
-        Pidfd::Used => process(socket, connector)?,
+        Pidfd::Used => {
+            let (process, pidfd) = process(socket, connector)?;
+            context.keep(pidfd);
+            process
+        }
         Pidfd::Unused => Process { cgroup: None, namespace: PidNamespace::Unknown },
     };
     Ok(PeerFacts {
@@ -106,13 +110,13 @@ fn facts(
     })
 }
 
-fn process(socket: BorrowedFd<'_>, connector: &Connector) -> Result<Process, PeerError> {
-    let pidfd = getsockopt(&socket, sockopt::PeerPidfd).map_err(|errno| match errno {
+fn process(socket: BorrowedFd<'_>, connector: &Connector) -> Result<(Process, OwnedFd), PeerError> {
+    let owned = getsockopt(&socket, sockopt::PeerPidfd).map_err(|errno| match errno {
         // Reaped before Linux 6.16, and since.
         Errno::EINVAL | Errno::ESRCH => PeerError::Gone,
         other => PeerError::Pidfd(other),
     })?;
-    let pidfd = pidfd.as_fd();
+    let pidfd = owned.as_fd();
     let info = sys::process_info(pidfd).map_err(|errno| match errno {
         Errno::ESRCH => PeerError::Gone,
         Errno::EREMOTE => PeerError::OutsidePidNamespace,
@@ -128,7 +132,7 @@ fn process(socket: BorrowedFd<'_>, connector: &Connector) -> Result<Process, Pee
     let namespace = if connector.uid == 0 { pid_namespace(pidfd) } else { PidNamespace::Unknown };
     let mut ended = [PollFd::new(pidfd, PollFlags::POLLIN)];
     match poll(&mut ended, PollTimeout::ZERO) {
-        Ok(0) => Ok(Process { cgroup: info.cgroup, namespace }),
+        Ok(0) => Ok((Process { cgroup: info.cgroup, namespace }, owned)),
         Ok(_) => Err(PeerError::Gone),
         Err(errno) => Err(PeerError::ProcessInfo(errno)),
     }
