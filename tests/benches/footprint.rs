@@ -12,12 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dvx_tests::bench::{
-    Acting, Bound, Broker, Cores, Load, Pace, Report, Server, Table, Transport, Use, Verdict, drive,
+    Acting, Bound, Broker, Cores, Load, Pace, Report, Server, Table, Transport, Use, Verdict, drive, give,
     is_asked_to_measure, median, memory, number, quantile, release_program, static_program,
 };
 use dvx_tests::{Agent, Connection, Ground, Request, World, fresh_uid, is_root, now, own_uid};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -123,6 +124,8 @@ struct Manager {
     _ground: Ground,
     path: String,
     ready: Receiver<Instant>,
+    /// Where token files go: on tmpfs, as `/run` is.
+    run: TempDir,
 }
 
 impl Manager {
@@ -142,7 +145,9 @@ impl Manager {
                 }
             }
         });
-        Self { _ground: ground, path: path.display().to_string(), ready }
+        let run = tempfile::Builder::new().prefix("dvx-").tempdir_in("/dev/shm").unwrap();
+        fs::set_permissions(run.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { _ground: ground, path: path.display().to_string(), ready, run }
     }
 
     fn ready_after(&self, start: Instant) -> f64 {
@@ -212,6 +217,8 @@ fn start(manager: &Manager, credentials: usize, starts: usize) -> (World, Vec<f6
     let user = if is_root() { fresh_uid() } else { own_uid() };
     let builder = World::builder().agent(Agent::new("alpha", user));
     let mut world = builder.env("RUST_LOG", "info").env("NOTIFY_SOCKET", &manager.path).build();
+    world.config.set("listen", "agents", &format!("{:?}", manager.run.path().join("agents")));
+    give(manager.run.path(), world.broker_uid);
     agents(&mut world, user, credentials);
     let mut times = Vec::new();
     for number in 0..starts {
