@@ -23,7 +23,6 @@ mod control {
     pub(crate) mod config;
     pub(crate) mod crypto {
         pub(crate) mod seal;
-        mod stack;
     }
 }
 
