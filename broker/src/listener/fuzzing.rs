@@ -1,6 +1,6 @@
 //! Connections over memory in the place of sockets, for the fuzz targets.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use dvx_proto::AgentName;
 use dvx_proto::agent::{AgentState, Transport};
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
 
 use super::connection;
 use super::progress::Sweeper;
@@ -32,7 +31,7 @@ const ENCLAVE: &str = "lab-1";
 /// What brokers are made of: each connection gets a new one, so that no input depends on the one before.
 pub struct Broker {
     arena: Arena,
-    agents: HashMap<AgentName, Arc<AgentEntry>>,
+    agents: BTreeMap<AgentName, Arc<AgentEntry>>,
     rules: Vec<AgentRule>,
     issuer: Arc<Issuer>,
     log: PathBuf,
@@ -63,7 +62,7 @@ impl Broker {
     pub fn new(directory: &Path) -> Self {
         Self {
             arena: Arena::new(false).expect("memory"),
-            agents: HashMap::new(),
+            agents: BTreeMap::new(),
             rules: Vec::new(),
             issuer: Arc::new(Issuer::new(name(ENCLAVE)).expect("a key")),
             log: directory.join("audit.jsonl"),
@@ -118,9 +117,8 @@ impl Broker {
     async fn converse(&self, caller: Caller, bytes: &[u8]) -> Vec<u8> {
         let (server, client) = tokio::io::duplex(caller.chunk_bytes);
         let (mut from_server, mut to_server) = tokio::io::split(client);
-        let (_running, stopping) = watch::channel(false);
-        let watched = Sweeper::default().watch(clock::monotonic());
-        let serve = connection::serve(server, peer(caller), Arc::new(self.api()), watched, stopping);
+        let watched = Sweeper::default().watch();
+        let serve = connection::serve(server, peer(caller), Arc::new(self.api()), watched);
         let send = async {
             // A broker that hangs up before all has come may do so.
             let _sent = to_server.write_all(bytes).await;
