@@ -30,6 +30,9 @@ struct Row {
     load: Load,
 }
 
+/// The turns of each server, by its name.
+type Turns = Vec<(String, Vec<Turn>)>;
+
 /// One turn of one server; times in microseconds.
 struct Turn {
     p50: f64,
@@ -101,15 +104,14 @@ fn rows(cores: Cores) -> Vec<Row> {
 }
 
 /// The turns of each server that takes part in this row.
-fn measure(row: &Row, servers: &mut [Box<dyn Server>], user: u32) -> Vec<(String, Vec<Turn>)> {
+fn measure(row: &Row, servers: &mut [Box<dyn Server>], user: u32) -> Turns {
     let rounds: usize = number("DVX_BENCH_ROUNDS", 5);
     let takes_part = |server: &dyn Server| {
         server.target(row.transport).is_some()
             && (row.load.connection == Use::Once || server.keeps_connections())
     };
     let mut part: Vec<_> = servers.iter_mut().filter(|server| takes_part(server.as_ref())).collect();
-    let mut turns: Vec<(String, Vec<Turn>)> =
-        part.iter().map(|server| (server.name().to_owned(), Vec::new())).collect();
+    let mut turns: Turns = part.iter().map(|server| (server.name().to_owned(), Vec::new())).collect();
     for round in 0..rounds {
         // Every other round goes backwards, so that nobody always comes after the same one.
         let order: Vec<usize> =
@@ -230,7 +232,7 @@ const TARGETS: [Target; 6] = [
     ),
 ];
 
-fn judge(report: &mut Report, results: &[(String, Vec<(String, Vec<Turn>)>)]) {
+fn judge(report: &mut Report, results: &[(String, Turns)]) {
     for (row, other, measure, bound, words) in TARGETS {
         let Some((_, all)) = results.iter().find(|(name, _)| name == row) else { continue };
         let Some((_, peer)) = all.iter().find(|(name, _)| name == other) else { continue };

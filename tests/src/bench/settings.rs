@@ -32,10 +32,9 @@ pub fn words(variable: &str, default: &str) -> Vec<String> {
 /// A program of the workspace as it is installed: optimised.
 #[track_caller]
 pub fn release_program(name: &str) -> PathBuf {
-    assert!(
-        !cfg!(debug_assertions),
-        "a debug build measures nothing: run cargo bench, which is optimised as a release is"
-    );
+    if cfg!(debug_assertions) {
+        panic!("a debug build measures nothing: run cargo bench, which is optimised as a release is");
+    }
     let path = crate::directory_of_programs().join(name);
     assert!(path.exists(), "{} is missing: run cargo build --release -p {name}", path.display());
     binary(name)
