@@ -34,7 +34,7 @@ fn looks_secret(text: &str) -> bool {
     let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_');
     let is_key = |word: &str| word.len() >= MIN_CHARS && word.bytes().any(|byte| byte.is_ascii_digit());
     text.split(|c| !is_of_word(c)).any(is_key)
-        || text.split_once('@').is_some_and(|(before, _)| before.contains(':'))
+        || text.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'))
 }
 
 #[cfg(test)]
@@ -67,6 +67,7 @@ mod tests {
             "token: glpat-0123456789abcdefghij!",
             "postgres://dvx:hunter2@db.example/dvx",
             "dvx:hunter2@db.example",
+            "someone@example.com:hunter2@db.example",
         ] {
             assert_eq!(quoted(secret), "(not shown)", "{secret}");
         }
