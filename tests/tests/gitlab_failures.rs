@@ -92,3 +92,17 @@ fn an_operation_that_failed_has_the_problem_that_the_request_would_have_had() {
     assert_eq!(ended["problem"]["type"], "urn:dvx:problem:not-found");
     assert_eq!(ended["error"], ended["problem"]["detail"], "in words for those who know no problems");
 }
+
+#[test]
+fn a_rotation_that_gitlab_does_not_answer_is_given_up_and_the_token_stays() {
+    let (lab, provider, _) = lab();
+    lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();
+    let before = lab.served("alpha");
+    lab.gitlab.fail("POST", "/api/v4/groups/**", &json!({"kind": "hang"}));
+    let outcome = lab.dvx(&["agent", "integration", "gitlab", "rotate", "alpha"]);
+    assert!(outcome.failure(5).contains("no answer"), "{outcome:?}");
+    assert!(before.is_some());
+    assert_eq!(lab.served("alpha"), before);
+    lab.dvx(&["agent", "integration", "gitlab", "rotate", "alpha"]).success();
+    assert_ne!(lab.served("alpha"), before);
+}

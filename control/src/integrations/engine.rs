@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dvx_gitlab::Error;
+use dvx_gitlab::{Error, Loss};
 
 use super::fail_points::When;
 use super::session::{Blame, Ready};
@@ -118,6 +118,12 @@ impl Integrations {
             }
             IntegrationError::Provider(Error::Unreachable { .. } | Error::TimedOut)
                 if operation.kind == OperationKind::Link && nothing_made(operation) =>
+            {
+                return self.give_up(operation, &turn.lease, error, &text).await;
+            }
+            // Whoever asked for it waits, and the token that there is stays good.
+            IntegrationError::Provider(Error::TimedOut | Error::ResponseLost { loss: Loss::TimedOut })
+                if is_wished(operation) =>
             {
                 return self.give_up(operation, &turn.lease, error, &text).await;
             }
@@ -245,6 +251,11 @@ impl Integrations {
             Err(IntegrationError::Lost)
         }
     }
+}
+
+/// That an operator asked for another token than one that is neither refused nor due to be replaced.
+fn is_wished(operation: &Operation) -> bool {
+    operation.kind == OperationKind::Rotate && operation.notes.cause.is_none()
 }
 
 fn nothing_made(operation: &Operation) -> bool {
