@@ -14,13 +14,15 @@ mod login;
 mod providers;
 mod secrets;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dvx_proto::operator::Role;
-use dvx_proto::{EnclaveName, OperatorName};
+use dvx_proto::{EnclaveName, OperatorName, quoted};
 
 pub(crate) use agents::{AgentCommand, AgentFilter, AgentSecretCommand, ConfirmedChange, NewAgent};
 pub(crate) use audit::{AuditCommand, AuditFilter, AuditFormat, AuditQuery};
@@ -194,6 +196,25 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| crate::failure::cause(&error))
 }
 
+/// The command line, or a complaint about it that repeats no token and no password: one that stands in the wrong
+/// place would go from there into the log of a job.
+pub(crate) fn parse<A>(arguments: A) -> Result<Cli, clap::Error>
+where
+    A: IntoIterator<Item: Into<OsString> + Clone>,
+{
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+            if let Some(ContextValue::String(text)) = error.get(kind) {
+                let shown = quoted(text);
+                if !shown.starts_with('"') {
+                    error.insert(kind, ContextValue::String(shown));
+                }
+            }
+        }
+        error
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -201,7 +222,25 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        super::parse(line.split(' '))
+    }
+
+    #[test]
+    fn a_complaint_repeats_no_token_and_no_password() {
+        const TOKEN: &str = "glpat-0123456789abcdefghij";
+        for line in [
+            format!("dvx agent integration gitlab link a --instance-url https://u:{TOKEN}@gitlab.example"),
+            format!("dvx agent integration gitlab link a --instance-url {TOKEN}"),
+            format!("dvx agent integration gitlab link a {TOKEN}"),
+            format!("dvx agent integration gitlab {TOKEN}"),
+            format!("dvx agent integration gitlab link a --pat={TOKEN} --token={TOKEN}"),
+            format!("dvx agent integration gitlab link a --project-id {TOKEN} --credential-provider p"),
+        ] {
+            let error = parse(&line).unwrap_err().to_string();
+            assert!(!error.contains(TOKEN) && error.contains("--help"), "{line}: {error}");
+        }
+        let error = parse("dvx agent integration gitlab link a --instance-url ftp://x").unwrap_err();
+        assert!(error.to_string().contains("'ftp://x'"), "{error}");
     }
 
     #[test]

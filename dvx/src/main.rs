@@ -22,7 +22,7 @@ use clap::Parser;
 use nix::sys::prctl;
 use tokio::runtime;
 
-use crate::cli::{Cli, Command, KeeperArguments};
+use crate::cli::{Command, KeeperArguments};
 use crate::failure::Failure;
 
 /// Memory is wiped when it is given back, also what libraries copied into it.
@@ -32,8 +32,11 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
 
 fn main() -> ExitCode {
     let is_keeper = env::args_os().next().is_some_and(|name| name == cli::KEEPER);
-    let result =
-        if is_keeper { commands::dev::keep(KeeperArguments::parse()) } else { run(Cli::parse().command) };
+    let result = if is_keeper {
+        commands::dev::keep(KeeperArguments::parse())
+    } else {
+        run(cli::parse(env::args_os()).unwrap_or_else(|error| error.exit()).command)
+    };
     match result {
         Ok(status) => status,
         Err(failure) => {
