@@ -236,18 +236,6 @@ impl Api {
         );
     }
 
-    /// A connection that was not let in.
-    pub(crate) fn note_turned_away(&self, peer: &Peer, detail: &'static str, reason: &'static str) {
-        let settings = self.settings.load_full();
-        let refusal = Refusal::new(Code::TooManyConnections, detail).with_reason(reason);
-        let _answered: Answer = self.finish(
-            peer,
-            &settings,
-            &Record::new(&self.request_ids, "", None, clock::now()),
-            Err(refusal),
-        );
-    }
-
     fn check(&self, peer: &Peer, request: &Request<impl RequestBody>) -> Result<(), Refusal> {
         framing::check(request)?;
         match peer.transport {

@@ -30,6 +30,7 @@ use self::stream::Stream;
 use crate::api::problem::too_many_connections;
 use crate::api::{Api, Peer};
 use crate::clock;
+use crate::peer::unix::Connector;
 use crate::peer::{self, PeerContext, owner};
 use crate::ticks::Ticks;
 
@@ -95,10 +96,15 @@ impl Listener {
     }
 
     fn welcome_unix(&self, stream: UnixStream, connections: &Connections) {
-        let rules = &self.api.settings.load().rules;
-        let identity = peer::unix::identify(stream.as_fd(), &self.peers, rules, clock::monotonic());
-        let peer = Peer { transport: Transport::Unix, tcp_port: 0, identity };
-        self.welcome::<_, Stream>(stream, peer, connections);
+        let connector = Connector::of(stream.as_fd());
+        let uid = connector.as_ref().ok().map(|connector| connector.uid);
+        let identify = |socket: BorrowedFd<'_>| {
+            let rules = &self.api.settings.load().rules;
+            let identity = connector
+                .and_then(|connector| connector.identify(socket, &self.peers, rules, clock::monotonic()));
+            Peer { transport: Transport::Unix, tcp_port: 0, identity }
+        };
+        self.welcome::<_, Stream>(stream, uid, identify, connections);
     }
 
     fn welcome_tcp(
@@ -116,17 +122,25 @@ impl Listener {
         let identity =
             peer::loopback::identify(stream.as_fd(), client, server, &self.peers, rules, clock::monotonic());
         let peer = Peer { transport: Transport::Tcp, tcp_port: server.port(), identity };
-        self.welcome::<_, TcpStream>(stream, peer, connections);
+        self.welcome::<_, TcpStream>(stream, peer.uid(), |_| peer, connections);
     }
 
-    /// Serves a connection, or turns it away. `S` is it as it was accepted, `C` as it is read and written.
-    fn welcome<S, C>(&self, stream: S, peer: Peer, connections: &Connections)
-    where
+    /// Serves a connection of this user, or turns it away. `S` is it as it was accepted, `C` as it is read and
+    /// written. Who is turned away costs as little as can be, since others wait behind it: all else that `identify`
+    /// finds out is asked for only when it counts.
+    fn welcome<S, C>(
+        &self,
+        stream: S,
+        uid: Option<u32>,
+        identify: impl FnOnce(BorrowedFd<'_>) -> Peer,
+        connections: &Connections,
+    ) where
         S: AsFd + Into<C> + Send + 'static,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.gate.admit(peer.uid()) {
+        match self.gate.admit(uid) {
             Ok(admission) => {
+                let peer = identify(stream.as_fd());
                 self.api.metrics.count_accepted(peer.transport);
                 let api = self.api.clone();
                 let watched = self.sweeper.watch();
@@ -137,14 +151,19 @@ impl Listener {
                     connection::serve(stream.into(), peer, api, watched).await;
                 });
             }
-            Err(full) => self.turn_away::<_, C>(stream, &peer, full, connections),
+            Err(full) => self.turn_away::<_, C>(stream, identify, full, connections),
         }
     }
 
     /// Tells the client why, and gives it a moment to read that. Beyond a few at a time there is no moment: the
     /// answer is still in the socket for a client that reads, whatever becomes of what it writes.
-    fn turn_away<S, C>(&self, stream: S, peer: &Peer, full: Full, connections: &Connections)
-    where
+    fn turn_away<S, C>(
+        &self,
+        stream: S,
+        identify: impl FnOnce(BorrowedFd<'_>) -> Peer,
+        full: Full,
+        connections: &Connections,
+    ) where
         S: AsFd + Into<C> + Send + 'static,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -153,7 +172,7 @@ impl Listener {
             Full::Broker => ("the broker has as many connections as it may have", "connections in all"),
         };
         self.api.metrics.count_refused();
-        self.api.note_turned_away(peer, detail, reason);
+        self.api.note_turned_away(|| identify(stream.as_fd()), reason);
         // Straight to the system: the runtime does not know yet that a new socket can be written to. There is
         // always room for this in one.
         if let Err(error) = rustix::io::write(stream.as_fd(), &too_many_connections(detail)) {

@@ -15,7 +15,7 @@ use super::framing::is_injection;
 use super::problem::Refusal;
 use super::{Api, Settings};
 use crate::audit::{Action, AuditError, Event, Verdict};
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::hex;
 use crate::keyring::View;
 
@@ -143,22 +143,30 @@ impl Api {
         self.metrics.count(record.action, verdict);
         let rate = record.agent.and_then(|agent| settings.rates.of(agent));
         let refusals = rate.map_or(&self.strangers, |rate| &rate.refusals);
-        match refusals.admit() {
-            None => {}
-            Some(0) => self.note_refusal(&event(peer, record, verdict, Some(refusal.reason()))),
-            Some(skipped) => {
-                let reason =
-                    format!("{} ({skipped} refusals before this one not recorded)", refusal.reason());
-                self.note_refusal(&event(peer, record, verdict, Some(&reason)));
-            }
+        if let Some(skipped) = refusals.admit() {
+            self.note_refusal(peer, record, verdict, refusal.reason(), skipped);
         }
         refusal.into_answer()
     }
 
+    /// A connection that was not let in. Who it comes from is asked only if it is written down.
+    pub(crate) fn note_turned_away(&self, peer: impl FnOnce() -> Peer, reason: &'static str) {
+        let verdict = Verdict::Limited;
+        self.metrics.count(Action::Unknown, verdict);
+        if let Some(skipped) = self.strangers.admit() {
+            let record = Record::new(&self.request_ids, "", None, clock::now());
+            self.note_refusal(&peer(), &record, verdict, reason, skipped);
+        }
+    }
+
     /// Nothing is served here, so a log that cannot be written changes nothing for the caller; readiness
     /// tells the operator.
-    fn note_refusal(&self, event: &Event<'_>) {
-        if self.audit.record(event).is_err() {
+    fn note_refusal(&self, peer: &Peer, record: &Record<'_>, verdict: Verdict, reason: &str, skipped: u64) {
+        let reason = match skipped {
+            0 => Cow::Borrowed(reason),
+            skipped => Cow::Owned(format!("{reason} ({skipped} refusals before this one not recorded)")),
+        };
+        if self.audit.record(&event(peer, record, verdict, Some(&reason))).is_err() {
             self.metrics.count_audit_failure();
         }
     }

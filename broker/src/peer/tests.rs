@@ -5,12 +5,16 @@ mod loopback;
 mod unix;
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use child::Child;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::unix::Connector;
+use super::{PeerContext, PeerFacts, Unidentified};
+use crate::clock;
 use crate::policy::{AgentRule, Rules};
 
 /// Users that nobody is.
@@ -32,6 +36,12 @@ fn rule(name: &str, uid: u32) -> AgentRule {
 
 fn rules(rules: impl IntoIterator<Item = AgentRule>) -> Rules {
     Rules::new(rules.into_iter().collect()).unwrap()
+}
+
+/// Who is at the other end of a Unix socket.
+fn identified(stream: &UnixStream, context: &PeerContext, rules: &Rules) -> Result<PeerFacts, Unidentified> {
+    let connector = Connector::of(stream.as_fd())?;
+    connector.identify(stream.as_fd(), context, rules, clock::monotonic())
 }
 
 /// Waits until a descriptor can be read from.

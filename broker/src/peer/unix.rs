@@ -19,29 +19,6 @@ use super::{
 use crate::clock::Monotonic;
 use crate::policy::Rules;
 
-/// Reads who is connected. To be called right after accept, once.
-pub(crate) fn identify(
-    socket: BorrowedFd<'_>,
-    context: &PeerContext,
-    rules: &Rules,
-    now: Monotonic,
-) -> Result<PeerFacts, Unidentified> {
-    let connector = Connector::of(socket).map_err(|errno| Unidentified {
-        transport: Transport::Unix,
-        uid: None,
-        gid: None,
-        pid: None,
-        reason: PeerError::Credentials(errno),
-    })?;
-    facts(socket, &connector, context, rules, now).map_err(|reason| Unidentified {
-        transport: Transport::Unix,
-        uid: Some(connector.uid),
-        gid: Some(connector.gid),
-        pid: Some(connector.pid),
-        reason,
-    })
-}
-
 /// Whether this kernel tells about processes by their pidfd: it is asked about ourselves.
 pub(super) fn probe() -> Pidfd {
     let told = UnixStream::pair().is_ok_and(|(near, _far)| {
@@ -52,17 +29,45 @@ pub(super) fn probe() -> Pidfd {
 }
 
 /// `SO_PEERCRED` (unix(7)): the process that connected, as it was then.
-struct Connector {
+pub(crate) struct Connector {
     pid: u32,
-    uid: u32,
+    pub(crate) uid: u32,
     gid: u32,
 }
 
 impl Connector {
-    fn of(socket: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
-        let pid = u32::try_from(credentials.pid()).map_err(|_| Errno::ESRCH)?;
-        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid() })
+    /// Reads which user is connected.
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self, Unidentified> {
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials);
+        credentials
+            .and_then(|told| {
+                let pid = u32::try_from(told.pid()).map_err(|_| Errno::ESRCH)?;
+                Ok(Self { pid, uid: told.uid(), gid: told.gid() })
+            })
+            .map_err(|errno| Unidentified {
+                transport: Transport::Unix,
+                uid: None,
+                gid: None,
+                pid: None,
+                reason: PeerError::Credentials(errno),
+            })
+    }
+
+    /// Reads all else that is told of the same connection. To be called right after accept, once.
+    pub(crate) fn identify(
+        &self,
+        socket: BorrowedFd<'_>,
+        context: &PeerContext,
+        rules: &Rules,
+        now: Monotonic,
+    ) -> Result<PeerFacts, Unidentified> {
+        facts(socket, self, context, rules, now).map_err(|reason| Unidentified {
+            transport: Transport::Unix,
+            uid: Some(self.uid),
+            gid: Some(self.gid),
+            pid: Some(self.pid),
+            reason,
+        })
     }
 }
 

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 
-use super::super::{PeerContext, Pidfd, loopback, owner, unix};
-use super::{rule, rules};
+use super::super::{PeerContext, Pidfd, loopback, owner};
+use super::{identified, rule, rules};
 use crate::clock;
 
 const SCRIPT: &str = "DVX_TEST_PEER_SCRIPT";
@@ -153,7 +153,7 @@ fn identify_at(path: &str) {
     println!("\nready");
     let (stream, _) = listener.accept().unwrap();
     let context = PeerContext::new(Pidfd::Unused);
-    let found = unix::identify(stream.as_fd(), &context, &rules([]), clock::monotonic());
+    let found = identified(&stream, &context, &rules([]));
     println!("\nfound {:?}", found.map(|facts| facts.uid).map_err(|unidentified| unidentified.reason));
 }
 

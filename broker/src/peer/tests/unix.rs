@@ -1,13 +1,11 @@
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::super::{PeerContext, PeerError, PeerFacts, PidNamespace, Pidfd, Unidentified, unix};
-use super::{ALICE, BOB, Cgroup, Child, is_root, rule, rules, wait_for};
-use crate::clock;
+use super::super::{PeerContext, PeerError, PeerFacts, PidNamespace, Pidfd, Unidentified};
+use super::{ALICE, BOB, Cgroup, Child, identified, is_root, rule, rules, wait_for};
 use crate::policy::{NoMatch, Rules};
 
 /// A socket that anybody can connect to.
@@ -48,8 +46,7 @@ impl Server {
 }
 
 fn identify(stream: &UnixStream, context: &PeerContext, rules: &Rules) -> Result<PeerFacts, PeerError> {
-    unix::identify(stream.as_fd(), context, rules, clock::monotonic())
-        .map_err(|unidentified| unidentified.reason)
+    identified(stream, context, rules).map_err(|unidentified| unidentified.reason)
 }
 
 /// Everything that this kernel offers; the tests are about a kernel that offers it.
@@ -310,7 +307,7 @@ fn what_is_refused_is_still_named_for_the_record() {
     let server = Server::new();
     let child = Child::play(&server.script(&format!("user {ALICE} {BOB};")));
     let stream = server.accept();
-    let refused = unix::identify(stream.as_fd(), &context, &rules([]), clock::monotonic());
+    let refused = identified(&stream, &context, &rules([]));
     let Err(Unidentified { uid, pid, reason, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!((uid, pid), (Some(BOB), Some(child.pid())));
     assert_eq!(reason.to_string(), format!("the peer connected as uid {BOB} but is run by uid {ALICE}"));
