@@ -21,9 +21,14 @@ use thiserror::Error;
 use crate::config::Listen;
 use path::Claim;
 
-/// How many connections may wait to be accepted. A full queue of a Unix socket is EAGAIN at once for who
-/// connects; the kernel lowers this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+/// How many connections may wait at a Unix socket to be accepted: about as many as there may be in all. What one
+/// user puts there is before everybody else, so longer would be no better. Who connects to a full queue waits, or
+/// gets EAGAIN at once if it does not want to block.
+const BACKLOG: i32 = 1024;
+
+/// The same for TCP, where a full queue loses what is sent to begin a connection, and the client tries again only a
+/// second later. The kernel lowers both to `net.core.somaxconn`.
+const TCP_BACKLOG: i32 = 4096;
 
 /// All that the broker listens on. Nothing blocks.
 pub(crate) struct Sockets {
@@ -131,7 +136,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> BindError {
 fn inherit(listener: UnixListener, configured: &Path) -> Result<Bound, BindError> {
     let name = listener.local_addr().map_err(BindError::Activation)?;
     let path = name.as_pathname().unwrap_or(configured).to_owned();
-    listen_again(&listener)?;
+    listen_again(&listener, BACKLOG)?;
     listener.set_nonblocking(true).map_err(BindError::Activation)?;
     Ok(Bound { listener, path })
 }
@@ -141,13 +146,13 @@ fn inherit_tcp(listener: TcpListener) -> Result<TcpListener, BindError> {
     if !address.ip().to_canonical().is_loopback() {
         return Err(BindError::NotLoopback(address));
     }
-    listen_again(&listener)?;
+    listen_again(&listener, TCP_BACKLOG)?;
     listener.set_nonblocking(true).map_err(BindError::Activation)?;
     Ok(listener)
 }
 
-fn listen_again(socket: &impl AsFd) -> Result<(), BindError> {
-    rustix::net::listen(socket, BACKLOG).map_err(|error| BindError::Activation(error.into()))
+fn listen_again(socket: &impl AsFd, backlog: i32) -> Result<(), BindError> {
+    rustix::net::listen(socket, backlog).map_err(|error| BindError::Activation(error.into()))
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -164,7 +169,7 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
         rustix::net::bind(&socket, &address)?;
-        rustix::net::listen(&socket, BACKLOG)?;
+        rustix::net::listen(&socket, TCP_BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
     bind().map_err(|source| BindError::Tcp { address, source })
