@@ -13,8 +13,9 @@ use super::{Announcement, Result, Store, StoreError};
 use crate::audit::{self, Known, Stored};
 use crate::domain::{BrokerLine, Cause, ChainHead, Decision, EnclaveId, EnclaveIdentity, Event, Ingested};
 
-/// Lines of one statement.
-const BATCH: usize = 500;
+/// Lines of one statement. SQLite looks through the names of all parameters for each of them, so what a statement
+/// takes grows with the square of its lines, and everybody else who writes waits for it.
+const BATCH: usize = 32;
 const COLUMNS: usize = 16;
 
 impl Store {
