@@ -2,7 +2,8 @@
 //!
 //! Errors are problem documents. Unknown members are ignored in answers and refused in requests, where a
 //! misspelt one would be silently without effect. Lists come in pages ([`Page`]). Creating an operator, an enclave
-//! or an agent may carry an [`IDEMPOTENCY_KEY`] header: the same request with the same key is carried out once, and answered alike.
+//! or an agent may carry an [`IDEMPOTENCY_KEY`] header: the same request with the same key is carried out once,
+//! and answered alike.
 //!
 //! Every change has a revision of its organisation, and answers of changes carry it in the [`REVISION`] header.
 //! Whether the brokers have a revision in force is asked at `GET /api/v1/deliveries/{revision}`
@@ -12,12 +13,13 @@ mod audit;
 mod integration;
 mod operation;
 mod provider;
+mod secret;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::agent::{AgentState, AuthType};
-use crate::{AgentName, EnclaveName, OperatorName, RemoteUrl, Secret, SecretName, UnixUser};
+use crate::agent::AgentState;
+use crate::{AgentName, EnclaveName, OperatorName, Secret, UnixUser};
 
 pub use audit::{AuditEvent, LineDetails};
 pub use integration::{
@@ -28,6 +30,7 @@ pub use provider::{
     CreateCredentialProvider, CredentialProvider, CredentialProviderStatus, ProvisioningMode,
     RotateCredentialProvider,
 };
+pub use secret::{Scope, SecretInfo, SetSecret};
 
 /// Where the operator API begins.
 pub const PREFIX: &str = "/api/v1";
@@ -291,91 +294,6 @@ pub struct Reason {
 /// The longest [`Reason`].
 pub const MAX_REASON_BYTES: usize = 1000;
 
-/// Body of `PUT /api/v1/secrets/{name}` and `PUT /api/v1/agents/{agent}/secrets/{name}`.
-///
-/// A secret of the name `<provider>:token` that its agent must not access is a credential: the other members
-/// are about it, and are refused for any other secret.
-#[derive(Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct SetSecret {
-    /// At most 64 KiB of UTF-8.
-    #[serde(serialize_with = "exposed")]
-    #[cfg_attr(feature = "openapi", schema(value_type = String, max_length = 65536, write_only))]
-    pub value: Secret,
-    /// Whether agents get the value by name.
-    #[serde(default = "accessible")]
-    pub agent_accessible: bool,
-    /// Who the token is at the provider; the provider's name unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
-    /// What kind of identity that is; `pat` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth_type: Option<AuthType>,
-    /// Where the token may be sent; the provider's public instance unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_url: Option<RemoteUrl>,
-    /// When the token ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub expires_at: Option<Timestamp>,
-}
-
-const fn accessible() -> bool {
-    true
-}
-
-/// A secret, as it is listed: everything but its value, which never comes back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct SecretInfo {
-    /// Its name.
-    pub name: SecretName,
-    /// Whose it is.
-    pub scope: Scope,
-    /// Whether agents get the value by name.
-    pub agent_accessible: bool,
-    /// How often it was set.
-    pub version: u64,
-    /// When it was last set.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
-    pub updated_at: Timestamp,
-    /// Who the token is at the provider.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
-    /// What kind of identity that is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth_type: Option<AuthType>,
-    /// Where the token may be sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_url: Option<RemoteUrl>,
-    /// When the token ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Whose a secret is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Every agent's of the organisation that has none of this name itself.
-    Org,
-    /// One agent's.
-    Agent,
-}
-
-impl Scope {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Org => "org",
-            Self::Agent => "agent",
-        }
-    }
-}
-
 /// Answer of `GET /api/v1/deliveries/{revision}`: how far a change has come.
 ///
 /// With `agent=NAME` it is about that agent's enclave, else about all that the revision concerns. With
@@ -413,14 +331,6 @@ fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_is_accessible_unless_said_otherwise_and_misspelt_members_are_refused() {
-        let set: SetSecret = serde_json::from_str(r#"{"value":"glpat-1"}"#).unwrap();
-        assert!(set.agent_accessible && set.display_name.is_none());
-        assert!(serde_json::from_str::<SetSecret>(r#"{"value":"x","accessible":false}"#).is_err());
-        assert!(!format!("{set:?}").contains("glpat"));
-    }
 
     #[test]
     fn selectors_lie_flat_in_an_agent() {
