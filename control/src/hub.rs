@@ -65,7 +65,7 @@ impl Hub {
         Self(Arc::new(Inner {
             store,
             sessions: Sessions::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(),
             feeds: Mutex::default(),
             cache: Cache::default(),
             permits: Semaphore::new(AT_ONCE),

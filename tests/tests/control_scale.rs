@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dvx_proto::Code;
-use dvx_tests::{Caller, ControlPlane, Postgres, Proxy, World, eventually, now, run};
+use dvx_proto::enclave::Frame;
+use dvx_tests::{Caller, ControlPlane, EnclaveClient, Postgres, Proxy, State, World, eventually, now, run};
 use serde_json::json;
 
 const GITLAB: &str = "/v1/agent/credentials/gitlab";
@@ -112,6 +113,25 @@ fn a_database_that_is_away_is_said_to_be_and_comes_back() {
     });
     let token = control.admin().plant("alpha", "gitlab");
     eventually("and changes flow", || served(&caller).as_deref() == Some(&*token));
+}
+
+/// It does not know what is changed at others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_the_database_stops_saying_that_nothing_has_changed() {
+    let test = "a_replica_that_lost_the_database_stops_saying_that_nothing_has_changed";
+    let Some(mut control) = two_replicas(test) else { return };
+    let mut broker = EnclaveClient::of(&control, 0, control.admin().create_enclave("lab-1"));
+    broker.max_stale_seconds = 1;
+    let mut watch = broker.connected(&mut State::default()).await;
+    control.postgres().kill();
+    let silence = async {
+        // Three heartbeats of such a broker are a second.
+        while tokio::time::timeout(Duration::from_secs(3), watch.next()).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), silence).await.expect("it says nothing in the end");
+    control.postgres().restart();
+    let heard = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
+    assert!(matches!(heard, Ok(Ok(Some(Frame::Heartbeat { .. })))), "{heard:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -21,6 +21,10 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// How often it is noted of those that are connected that they still are.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// A process that could not note it for so long does not say any more that nothing has changed: others may take its
+/// brokers for gone, and it may not hear of what they have changed.
+pub(crate) const UNNOTED: Duration = Duration::from_secs(10);
+
 /// How long to wait when the database does not take it.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -28,10 +32,11 @@ const RETRY: Duration = Duration::from_millis(250);
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What is to be written.
-#[derive(Default)]
 pub(crate) struct Recorder {
     pending: Mutex<Pending>,
     work: Notify,
+    /// Of all that are connected it was noted at this time or later that they are.
+    noted: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -53,6 +58,18 @@ impl Pending {
 }
 
 impl Recorder {
+    pub(crate) fn new() -> Self {
+        let (pending, work) = (Mutex::default(), Notify::new());
+        Self { pending, work, noted: Mutex::new(clock::monotonic()) }
+    }
+
+    /// Whether it was noted lately that those are connected that are. Only then does our word count for as long as
+    /// everybody believes it does.
+    pub(crate) fn is_noted(&self) -> bool {
+        let noted = *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.elapsed() < UNNOTED
+    }
+
     /// Returns when it is in the database that a broker is connected. Only then may it be sent anything: who
     /// asks how far a change has come must know of everybody that might have an older state.
     pub(crate) async fn connected(&self, record: SessionRecord) -> bool {
@@ -85,16 +102,23 @@ impl Recorder {
                 () = &mut drained => break,
             };
             if is_refresh {
-                let live = sessions.records();
-                if let Err(error) = store.touch_sessions(&live, clock::wall()).await {
-                    tracing::warn!(error = crate::causes::causes(&error), "sessions are not refreshed");
-                }
+                self.refresh(store, sessions).await;
             } else {
                 self.flush(store).await;
                 tokio::time::sleep(WINDOW).await;
             }
         }
         self.flush(store).await;
+    }
+
+    async fn refresh(&self, store: &Store, sessions: &Sessions) {
+        let begin = clock::monotonic();
+        match store.touch_sessions(&sessions.records(), clock::wall()).await {
+            Ok(()) => *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = begin,
+            Err(error) => {
+                tracing::warn!(error = crate::causes::causes(&error), "sessions are not refreshed");
+            }
+        }
     }
 
     async fn flush(&self, store: &Store) {

@@ -13,6 +13,7 @@ use super::feed::Feed;
 use super::lines::{Cut, Lines, Pen};
 use super::load::{Loaded, Writer, line};
 use super::read::{self, Reader};
+use super::recorder::UNNOTED;
 use super::session::{Fate, Session};
 use super::{Hub, Inner};
 use crate::crypto::seal::Sealer;
@@ -46,8 +47,8 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
     let record = SessionRecord {
         enclave: session.enclave.id.clone(),
         session: session.id.clone(),
-        // What was sent last counts as word from us, and may be one heartbeat younger than what we remember.
-        max_stale: max_stale.saturating_add(heartbeat(max_stale)),
+        // What was sent last counts as word from us, and may be younger than what we remember by this much.
+        max_stale: max_stale.saturating_add(UNNOTED),
     };
     session.remember(record.clone());
     hub.0.sessions.insert(session.clone());
@@ -184,6 +185,9 @@ impl Stream {
 
     /// Says that nothing else has changed. What did not concern the enclave moves its revision on now.
     async fn stand_by(&mut self) -> Result<(), Cut> {
+        if !self.hub().recorder.is_noted() {
+            return Ok(());
+        }
         if self.seen == self.committed {
             return self.write(&Frame::Heartbeat { revision: self.committed.0 }).await;
         }
