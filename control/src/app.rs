@@ -131,11 +131,17 @@ impl From<StoreError> for Refusal {
         use crate::store::Conflict;
         match &error {
             StoreError::NotFound(_) => Self::new(Code::NotFound, error.to_string()),
-            StoreError::Conflict(Conflict::KeyReused) => {
-                Self::new(Code::IdempotencyMismatch, error.to_string())
-                    .with_hint("make a new key for each new request")
+            StoreError::Conflict(conflict) => {
+                let code = match conflict {
+                    Conflict::KeyReused => Code::IdempotencyMismatch,
+                    _ => Code::Conflict,
+                };
+                let refusal = Self::new(code, error.to_string());
+                match conflict.hint() {
+                    Some(hint) => refusal.with_hint(hint),
+                    None => refusal,
+                }
             }
-            StoreError::Conflict(_) => Self::new(Code::Conflict, error.to_string()),
             StoreError::Selector(_) => Self::new(Code::BadRequest, error.to_string()),
             StoreError::Unavailable(_) => {
                 tracing::error!(error = crate::causes::causes(&error), "the database failed");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dvx_proto::{AgentName, Problem};
+use dvx_proto::Problem;
 use thiserror::Error;
 
 use super::check::CheckError;
@@ -60,12 +60,6 @@ pub enum IntegrationError {
     /// A service account is for a group.
     #[error("this credential provider makes service accounts, which are not for one project")]
     ProjectRefused,
-    /// Agents have identities from it.
-    #[error("agents use this credential provider: {}", names(.0))]
-    InUse(Vec<AgentName>),
-    /// Not all of what it made is gone.
-    #[error("{0} identities that it made are still to be deleted at the provider; see the debts")]
-    Debts(u64),
     /// A stored token does not open.
     #[error("the stored token does not open; replace it")]
     Unreadable,
@@ -87,8 +81,4 @@ impl From<CheckError> for IntegrationError {
     fn from(error: CheckError) -> Self {
         Self::Check(Box::new(error))
     }
-}
-
-fn names(agents: &[AgentName]) -> String {
-    agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
 }

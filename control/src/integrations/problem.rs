@@ -18,9 +18,7 @@ impl IntegrationError {
     pub(crate) fn problem(&self) -> Problem {
         let problem = |code| Problem::new(code, causes(self).to_string());
         match self {
-            Self::Store(StoreError::Conflict(Conflict::Linked)) | Self::AlreadyLinked => {
-                problem(Code::Conflict).with_hint("dvx agent integration PROVIDER unlink AGENT does that")
-            }
+            Self::AlreadyLinked => store(&StoreError::Conflict(Conflict::Linked)),
             Self::Store(error) => store(error),
             Self::Check(error) => checked(error),
             Self::Failed(problem) => (**problem).clone(),
@@ -44,14 +42,10 @@ impl IntegrationError {
             }
             Self::ProjectNeeded => problem(Code::BadRequest).with_hint("--project-id names it by its number"),
             Self::ProjectRefused => problem(Code::BadRequest).with_hint("leave --project-id out"),
-            Self::NotMinted
-            | Self::NotActive
-            | Self::Busy(_)
-            | Self::NameTaken
-            | Self::Debts(_)
-            | Self::NotProved(_) => problem(Code::Conflict),
+            Self::NotMinted | Self::NotActive | Self::Busy(_) | Self::NameTaken | Self::NotProved(_) => {
+                problem(Code::Conflict)
+            }
             Self::Inactive(_) | Self::Unreadable => problem(Code::Conflict).with_hint(ANOTHER),
-            Self::InUse(_) => problem(Code::Conflict).with_hint("unlink these agents first"),
         }
     }
 
@@ -71,7 +65,14 @@ fn store(error: &StoreError) -> Problem {
         StoreError::Conflict(_) => Code::Conflict,
         _ => return Problem::new(Code::Internal, "it failed on the control plane's side; its log says why"),
     };
-    Problem::new(code, error.to_string())
+    let problem = Problem::new(code, error.to_string());
+    match error {
+        StoreError::Conflict(conflict) => match conflict.hint() {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
+        },
+        _ => problem,
+    }
 }
 
 fn checked(error: &CheckError) -> Problem {

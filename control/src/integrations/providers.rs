@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use dvx_gitlab::{GroupRef, Jitter, rotate_at};
+use dvx_proto::operator::Page;
 use dvx_proto::{RemoteUrl, Token};
 use jiff::Timestamp;
 
 use super::{IntegrationError, Integrations, Result, provider_checks};
-use crate::domain::{Cause, CredentialProvider, Debt, Mode, NewProvider, OrgId, ProviderToken};
+use crate::domain::{Cause, CredentialProvider, Debt, Mode, NewProvider, OrgId, PageRequest, ProviderToken};
 use crate::store::{Conflict, Object, StoreError};
 
 /// A credential provider as an operator describes it.
@@ -61,8 +62,8 @@ impl Integrations {
     }
 
     /// The credential providers, sorted by name.
-    pub async fn provider_list(&self, org: &OrgId) -> Result<Vec<CredentialProvider>> {
-        Ok(self.0.store.providers(org).await?)
+    pub async fn provider_list(&self, org: &OrgId, page: &PageRequest) -> Result<Page<CredentialProvider>> {
+        Ok(self.0.store.providers(org, page).await?)
     }
 
     /// Gives a credential provider, by its id or name, another token, after that has been checked. Agents keep
@@ -86,16 +87,12 @@ impl Integrations {
     pub async fn provider_delete(&self, cause: &Cause, id: &str) -> Result<()> {
         let provider = self.found(&cause.actor.org, id).await?;
         self.rest(&provider.org, self.0.store.provider_under_way(&provider.id).await?).await?;
-        self.0.store.delete_provider(cause, &provider).await.map_err(|error| match error {
-            StoreError::Conflict(Conflict::ProviderUsed(agents)) => IntegrationError::InUse(agents),
-            StoreError::Conflict(Conflict::ProviderOwes(count)) => IntegrationError::Debts(count),
-            error => error.into(),
-        })
+        Ok(self.0.store.delete_provider(cause, &provider).await?)
     }
 
     /// What is still to be removed at providers.
-    pub async fn debts(&self, org: &OrgId) -> Result<Vec<Debt>> {
-        Ok(self.0.store.debts(org, self.now()).await?)
+    pub async fn debts(&self, org: &OrgId, page: &PageRequest) -> Result<Page<Debt>> {
+        Ok(self.0.store.debts(org, page, self.now()).await?)
     }
 
     async fn found(&self, org: &OrgId, id: &str) -> Result<CredentialProvider> {

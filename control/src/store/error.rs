@@ -121,12 +121,10 @@ pub enum Conflict {
     #[error("the token was not made by a credential provider, so it cannot be replaced by one")]
     NotMinted,
     /// Agents have identities from it.
-    #[error("agents use this credential provider: {}; unlink them first", names(.0))]
+    #[error("agents use this credential provider: {}", names(.0))]
     ProviderUsed(Vec<AgentName>),
     /// Not all of what it made is gone.
-    #[error(
-        "{0} things that it made are still to be removed at the provider; see dvx credential-provider debts"
-    )]
+    #[error("{} still to be removed at the provider", owed(*.0))]
     ProviderOwes(u64),
     /// An operation on the same agent runs.
     #[error("operation {0} on the same agent is under way")]
@@ -134,6 +132,28 @@ pub enum Conflict {
     /// `init` again.
     #[error("the organisation is already initialised")]
     AlreadyInitialised,
+}
+
+impl Conflict {
+    /// What to do.
+    pub(crate) const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::KeyReused => Some("make a new key for each new request"),
+            Self::Linked => Some("dvx agent integration PROVIDER unlink AGENT does that"),
+            Self::ProviderUsed(_) => Some("unlink these agents first"),
+            Self::ProviderOwes(_) => {
+                Some("that is tried again and again; dvx credential-provider debts says what is in the way")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn owed(count: u64) -> String {
+    match count {
+        1 => "1 thing that it made is".to_owned(),
+        count => format!("{count} things that it made are"),
+    }
 }
 
 fn names(agents: &[AgentName]) -> String {

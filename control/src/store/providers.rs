@@ -1,6 +1,7 @@
 //! Credential providers and their tokens.
 
 use dvx_gitlab::{GroupId, TokenId, UserId};
+use dvx_proto::operator::Page;
 use dvx_proto::{AgentName, Code, Problem, ProviderName, Secret};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
@@ -12,7 +13,7 @@ use super::{Conflict, Object, Result, Store, StoreError, heads};
 use crate::crypto::{Aad, Envelope, Unreadable};
 use crate::domain::{
     AgentId, Cause, CredentialProvider, Event, Head, LeaseId, Mode, NewProvider, Operation, OperationId,
-    OperationState, OrgId, Place, ProviderId, ProviderToken, SecretId,
+    OperationState, OrgId, PageRequest, Place, ProviderId, ProviderToken, SecretId,
 };
 
 const SELECT: &str = "SELECT p.id, p.org_id, p.name, p.provider, p.instance_url, p.group_id, p.mode, \
@@ -112,13 +113,21 @@ impl Store {
         Ok((id, rotation))
     }
 
-    /// All of an organisation, sorted by name.
-    pub(crate) async fn providers(&self, org: &OrgId) -> Result<Vec<CredentialProvider>> {
-        let rows = sqlx::query(assembled(format!("{SELECT} WHERE p.org_id = $1 ORDER BY p.name")))
+    /// Those of an organisation, sorted by name.
+    pub(crate) async fn providers(
+        &self,
+        org: &OrgId,
+        page: &PageRequest,
+    ) -> Result<Page<CredentialProvider>> {
+        let sql = format!("{SELECT} WHERE p.org_id = $1 AND p.name > $2 ORDER BY p.name LIMIT $3");
+        let rows = sqlx::query(assembled(sql))
             .bind(org.as_str())
+            .bind(page.start())
+            .bind(page.fetch())
             .fetch_all(&self.0.reader)
             .await?;
-        rows.iter().map(read).collect()
+        let providers = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+        Ok(page.cut(providers, |provider| provider.name.clone()))
     }
 
     /// One, by its id or name.

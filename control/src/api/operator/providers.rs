@@ -29,9 +29,9 @@ const ROTATE_EVERY: std::ops::RangeInclusive<u64> = 60 * 60..=365 * 24 * 60 * 60
     responses((status = 200, body = Page<CredentialProvider>))
 )]
 pub(crate) async fn list(call: Call) -> Answer {
-    let query = call.query()?;
-    let providers = call.app().integrations.provider_list(call.org()).await?;
-    paged(query, providers.into_iter().map(shown).collect(), |provider| provider.name.clone())
+    let page = call.query::<PageQuery>()?.page()?;
+    let Page { items, next } = call.app().integrations.provider_list(call.org(), &page).await?;
+    answer::json(&Page { items: items.into_iter().map(shown).collect(), next })
 }
 
 /// Make a credential provider, after the instance has said that the token is an Owner's of the group.
@@ -104,21 +104,9 @@ pub(crate) async fn delete(call: Call) -> Answer {
     responses((status = 200, body = Page<Debt>))
 )]
 pub(crate) async fn debts(call: Call) -> Answer {
-    let query = call.query()?;
-    let debts = call.app().integrations.debts(call.org()).await?;
-    paged(query, debts.into_iter().map(owed).collect(), |debt| debt.id.clone())
-}
-
-/// One page of what is all at hand, in the order of its keys.
-fn paged<T: serde::Serialize>(query: PageQuery, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Answer {
-    let page = query.page()?;
-    items.sort_by_key(&key);
-    items.retain(|item| page.after.as_ref().is_none_or(|after| key(item) > *after));
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let is_cut = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| is_cut).map(key);
-    answer::json(&Page { items, next })
+    let page = call.query::<PageQuery>()?.page()?;
+    let Page { items, next } = call.app().integrations.debts(call.org(), &page).await?;
+    answer::json(&Page { items: items.into_iter().map(owed).collect(), next })
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

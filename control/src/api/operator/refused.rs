@@ -2,14 +2,11 @@
 
 use crate::http::error::Refusal;
 use crate::integrations::IntegrationError;
-use crate::store::{Conflict, StoreError};
 
 impl From<IntegrationError> for Refusal {
     fn from(error: IntegrationError) -> Self {
         match error {
-            IntegrationError::Store(error) if !matches!(error, StoreError::Conflict(Conflict::Linked)) => {
-                error.into()
-            }
+            IntegrationError::Store(error) => error.into(),
             error => Self::from(error.problem()).with_retry_after(error.retry_after()),
         }
     }

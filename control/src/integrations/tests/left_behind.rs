@@ -7,7 +7,7 @@ use dvx_gitlab::{GroupId, UserId};
 use serde_json::json;
 
 use super::world::{AGENT, World, agent, provider, token};
-use crate::domain::{Mode, NewProvider, OperationState, ProviderToken};
+use crate::domain::{Mode, NewProvider, OperationState, PageRequest, ProviderToken};
 use crate::integrations::fail_points::When;
 use crate::integrations::{IntegrationError, Integrations, ProviderRequest};
 use crate::store::tests::ground;
@@ -132,7 +132,12 @@ async fn a_providers_new_token_is_not_taken_for_the_one_whose_rotation_was_left_
         let another = token(&world.gitlab.token("owner", &["api"]));
         next.provider_rotate(&world.cause(), "maker", another).await.unwrap();
         world.settle(&next).await;
-        let found = next.provider_list(&world.cause().actor.org).await.unwrap().remove(0);
+        let found = next
+            .provider_list(&world.cause().actor.org, &PageRequest::first(10))
+            .await
+            .unwrap()
+            .items
+            .remove(0);
         assert_eq!((found.inactive, found.version), (None, 2), "{when:?}");
         works(&world, &next).await;
     }
@@ -213,6 +218,6 @@ async fn a_provider_that_a_process_made_last_has_its_token_replaced_by_the_next(
     let next = world.successor().await;
     world.settle(&next).await;
     assert_eq!(world.asked("POST", "/self/rotate"), 1);
-    let known = next.provider_list(&world.cause().actor.org).await.unwrap();
+    let known = next.provider_list(&world.cause().actor.org, &PageRequest::first(10)).await.unwrap().items;
     assert!(known[0].inactive.is_none() && known[0].version == 2, "{known:?}");
 }

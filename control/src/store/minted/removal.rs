@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use dvx_proto::operator::Page;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::kind;
-use crate::domain::{AgentId, Debt, LeaseId, Minted, MintedState, OrgId};
+use crate::domain::{AgentId, Debt, LeaseId, Minted, MintedState, OrgId, PageRequest};
 use crate::store::leases::ahead;
 use crate::store::row::{Columns, assembled, micros};
 use crate::store::{Result, Store};
@@ -119,22 +120,25 @@ impl Store {
         write.commit().await
     }
 
-    /// What is to be removed, oldest first: all that keeps a credential provider that no agent uses.
-    pub(crate) async fn debts(&self, org: &OrgId, now: Timestamp) -> Result<Vec<Debt>> {
+    /// What is to be removed, by its id: all that keeps a credential provider that no agent uses.
+    pub(crate) async fn debts(&self, org: &OrgId, page: &PageRequest, now: Timestamp) -> Result<Page<Debt>> {
         let orphaned = orphaned();
         let sql = format!(
             "SELECT m.id, m.agent, m.kind, m.name, m.state, COALESCE(m.doomed_at, $2) AS since, m.attempts, \
              m.due_at, m.last_error, p.name AS credential_provider FROM minted m \
              LEFT JOIN credential_providers p ON p.id = m.credential_provider_id WHERE m.org_id = $1 \
-             AND ((m.state IN ('doomed', 'going') AND NOT ({OVERLAPPING})) OR {orphaned}) \
-             ORDER BY since, m.id LIMIT 1000"
+             AND m.id > $3 AND ((m.state IN ('doomed', 'going') AND NOT ({OVERLAPPING})) OR {orphaned}) \
+             ORDER BY m.id LIMIT $4"
         );
         let rows = sqlx::query(assembled(sql))
             .bind(org.as_str())
             .bind(micros(now))
+            .bind(page.start())
+            .bind(page.fetch())
             .fetch_all(&self.0.reader)
             .await?;
-        rows.iter().map(debt).collect()
+        let debts = rows.iter().map(debt).collect::<Result<Vec<_>>>()?;
+        Ok(page.cut(debts, |debt| debt.id.to_string()))
     }
 
     /// Whether anything of an agent is still to be removed, and what stands in the way.
