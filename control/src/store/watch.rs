@@ -1,16 +1,11 @@
 //! What streams ask for beyond what everybody does.
 
-use std::time::Duration;
-
 use dvx_proto::{AgentName, SecretName};
 use jiff::Timestamp;
 
 use super::row::{Columns, assembled, micros, placeholders};
-use super::{Result, Store, agents};
+use super::{Result, Store, agents, replicas};
 use crate::domain::{AgentRecord, EnclaveId, OrgId, SessionId};
-
-/// A process that says nothing for so long is dead.
-const DEAD: Duration = Duration::from_secs(5);
 
 /// A page of an enclave's agents.
 pub(super) const AGENTS: &str = "SELECT id, enclave_id, name, unix_user, gid, unit, cgroup, state, reason \
@@ -100,14 +95,11 @@ impl Store {
     /// Ends the sessions of processes that are dead. What their brokers were sent last was not later than the
     /// process was heard of last.
     pub(crate) async fn end_sessions_of_the_dead(&self, now: Timestamp) -> Result<()> {
-        let silence = if self.is_alone() { Duration::ZERO } else { DEAD };
-        let silence = i64::try_from(silence.as_micros()).unwrap_or(i64::MAX);
+        let alive_since = if self.is_alone() { micros(now) } else { replicas::alive_since(now) };
         let alive = "SELECT id FROM replicas WHERE id = $1 OR seen_at > $2";
         let dead = format!("SELECT 1 FROM sessions WHERE replica NOT IN ({alive}) LIMIT 1");
         let bind = |sql: String| {
-            sqlx::query(assembled(sql))
-                .bind(self.replica().as_str().to_owned())
-                .bind(micros(now).saturating_sub(silence))
+            sqlx::query(assembled(sql)).bind(self.replica().as_str().to_owned()).bind(alive_since)
         };
         if bind(dead).fetch_optional(&self.0.reader).await?.is_none() {
             return Ok(());
