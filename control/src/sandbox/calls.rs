@@ -3,6 +3,9 @@
 //! The list was measured over a serving control plane and its tests, on SQLite and PostgreSQL, and completed by
 //! what std::fs, SQLite, tokio, the allocator, threads and the name service modules of glibc do for the same ends.
 //! It is applied last, after everything that needs more.
+//!
+//! The broker has a list of its own, though much of it is the same: each is what one program needs, and what one of
+//! them comes to need is not to be allowed to the other for that.
 
 use std::collections::BTreeMap;
 
