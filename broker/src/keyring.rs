@@ -223,6 +223,26 @@ mod tests {
     }
 
     #[test]
+    fn waking_has_subscribers_look_at_what_they_know() {
+        let keyring = Keyring::new();
+        keyring.publish(Snapshot { revision: 7, agents: BTreeMap::new() }, at(1));
+        let mut revisions = keyring.subscribe();
+        assert!(!revisions.has_changed().unwrap());
+        keyring.wake();
+        assert!(revisions.has_changed().unwrap());
+        assert_eq!(*revisions.borrow_and_update(), 7);
+    }
+
+    #[test]
+    fn an_agent_out_of_service_says_why_and_has_nothing() {
+        let entry = AgentEntry::out_of_service(AgentState::Isolated, Some("the reason".into()));
+        assert_eq!(entry.state, AgentState::Isolated);
+        assert_eq!(entry.reason.as_deref(), Some("the reason"));
+        assert!(entry.credentials.is_empty() && entry.secrets.is_empty());
+        assert_eq!(entry.credentials_body, "[]");
+    }
+
+    #[test]
     fn confirming_keeps_the_snapshot_and_publishing_replaces_it() {
         let keyring = Keyring::new();
         let mut revisions = keyring.subscribe();

@@ -273,6 +273,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_the_same_while_its_answer_is_whether_it_is_frozen_or_not() {
+        let arena = Arena::new(false).unwrap();
+        let new = |value: &[u8]| SecretEntry::new("KEY".parse().unwrap(), value, &arena).unwrap();
+        let secret = new(b"value");
+        let since = Monotonic::since_boot(std::time::Duration::from_secs(9));
+        let frozen = secret.marked(Some(since));
+        assert_eq!(frozen.frozen_since, Some(since));
+        assert_eq!(frozen.marked(None).frozen_since, None);
+        assert!(frozen.same_as(&secret));
+        assert!(!secret.same_as(&new(b"another")));
+    }
+
+    #[test]
     fn what_an_answer_shows_makes_a_difference() {
         let arena = Arena::new(false).unwrap();
         let new = |facts, token: &[u8]| Credential::new(facts, token, &arena).unwrap();

@@ -189,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_gone_holds_nothing_and_one_that_cannot_be_read_may() {
+        let directory = tempfile::tempdir().unwrap();
+        let (gone, unreadable) = (directory.path().join("1"), directory.path().join("2"));
+        std::fs::create_dir_all(unreadable.join("status")).unwrap();
+        assert!(matches!(status_of(&gone, &mut Vec::new()), Ok(None)));
+        assert!(status_of(&unreadable, &mut Vec::new()).is_err());
+
+        assert!(matches!(holds(&gone, "socket:[1]"), Holds::No));
+        let descriptors = unreadable.join("fd");
+        std::fs::create_dir(&descriptors).unwrap();
+        std::os::unix::fs::symlink("socket:[2]", descriptors.join("0")).unwrap();
+        assert!(matches!(holds(&unreadable, "socket:[1]"), Holds::No));
+        assert!(matches!(holds(&unreadable, "socket:[2]"), Holds::Yes));
+        std::fs::remove_file(descriptors.join("0")).unwrap();
+        std::fs::write(descriptors.join("1"), "no link").unwrap();
+        assert!(matches!(holds(&unreadable, "socket:[1]"), Holds::Unknown));
+    }
+
+    #[test]
     fn only_what_is_true_of_all_suspects_is_proven() {
         let common = |list: Vec<Status>| Suspects(list).in_common();
         assert_eq!(common(vec![]), Err(PeerError::NoOwner));

@@ -129,6 +129,12 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_is_written_as_it_is_read() {
+        assert_eq!(unit("my-agent.service").to_string(), "my-agent.service");
+        assert_eq!(cgroup("/agents.slice/lab").to_string(), "/agents.slice/lab");
+    }
+
+    #[test]
     fn the_unit_is_the_first_part_that_is_not_a_slice() {
         let agent = unit("my-agent.service");
         for inside in [
