@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, assembled, clean, micros, placeholders, stored};
+use super::row::{Columns, PARAMETERS, assembled, clean, micros, placeholders, stored};
 use super::transaction::Write;
 use super::{Announcement, Result, Store, StoreError};
 use crate::audit::{self, Known, Stored};
 use crate::domain::{BrokerLine, Cause, ChainHead, Decision, EnclaveId, EnclaveIdentity, Event, Ingested};
 
-/// Lines of one statement. SQLite looks through the names of all parameters for each of them, so what a statement
-/// takes grows with the square of its lines, and everybody else who writes waits for it.
-const BATCH: usize = 32;
 const COLUMNS: usize = 16;
+/// Lines of one statement.
+const BATCH: usize = PARAMETERS / COLUMNS;
 
 impl Store {
     /// The last line that there is of the log of an enclave's broker.

@@ -99,6 +99,10 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
+/// Parameters of one statement, about. SQLite looks through the names of all of them for each, so what a statement
+/// takes grows with the square of their number, and everybody else who writes waits for it.
+pub(super) const PARAMETERS: usize = 512;
+
 /// Placeholders for so many rows of so many columns: `($1, $2), ($3, $4)`.
 pub(super) fn placeholders(rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * columns * 6);

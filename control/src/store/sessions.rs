@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::Any;
 use sqlx::query::Query;
 
-use super::row::{ago, assembled, micros, placeholders, stored};
+use super::row::{PARAMETERS, ago, assembled, micros, placeholders, stored};
 use super::{Announcement, Result, Store, replicas};
 use crate::domain::{AckRecord, OrgId, SessionRecord};
 
@@ -24,8 +24,8 @@ pub(super) fn live_since(now: Timestamp) -> (i64, i64) {
     (replicas::alive_since(now), ago(now, SESSION_TTL))
 }
 
-/// Rows of one statement: each has some parameters, and SQLite takes 32,766.
-const BATCH: usize = 1000;
+/// Rows of one statement, each with at most five parameters.
+const BATCH: usize = PARAMETERS / 5;
 
 impl Store {
     /// Notes that brokers are connected to this process, or still are. A session that is new has confirmed nothing.

@@ -3,7 +3,7 @@
 use dvx_proto::{AgentName, SecretName};
 use jiff::Timestamp;
 
-use super::row::{Columns, assembled, micros, placeholders};
+use super::row::{Columns, PARAMETERS, assembled, micros, placeholders};
 use super::{Result, Store, agents, replicas};
 use crate::domain::{AgentRecord, EnclaveId, OrgId, SessionId};
 
@@ -11,8 +11,8 @@ use crate::domain::{AgentRecord, EnclaveId, OrgId, SessionId};
 pub(super) const AGENTS: &str = "SELECT id, enclave_id, name, unix_user, gid, unit, cgroup, state, reason \
     FROM agents WHERE enclave_id = $1 AND name > $2 ORDER BY name LIMIT $3";
 
-/// Rows of one statement.
-const BATCH: usize = 1000;
+/// Rows of one statement, each with two parameters.
+const BATCH: usize = PARAMETERS / 2;
 
 impl Store {
     /// An enclave's agent by its name, which is how brokers know it.

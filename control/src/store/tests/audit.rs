@@ -7,7 +7,6 @@ use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 
 use super::ground::{Ground, events, number};
-use crate::clock;
 use crate::crypto::HashedToken;
 use crate::domain::{AuditQuery, BrokerLine, Cause, EnclaveIdentity, Event};
 use crate::store::{Retention, Store};
@@ -15,7 +14,6 @@ use crate::store::{Retention, Store};
 on_both_engines!(
     events_are_found_by_agent_time_and_number,
     lines_are_stored_once_and_follow_each_other,
-    many_lines_at_once_take_no_longer_than_in_parts,
     gaps_and_breaks_are_events,
     a_log_that_begins_anew_is_another_chain,
     a_text_that_no_database_takes_holds_nothing_up,
@@ -100,28 +98,6 @@ async fn lines_are_stored_once_and_follow_each_other(ground: Ground) {
     let stored = store.events(&enclave.org, &query).await.unwrap().remove(0);
     assert_eq!(stored.line, LineDetails { uid: Some(1001), ..LineDetails::default() });
     assert_eq!((stored.enclave.as_deref(), stored.seq), (Some("lab"), Some(1)));
-}
-
-async fn many_lines_at_once_take_no_longer_than_in_parts(ground: Ground) {
-    const ROUNDS: usize = 5;
-    let (store, cause, enclave) = lab(&ground).await;
-    let lines = log(&cause, "x", 10_000);
-    let took = async |lines: &[BrokerLine], part| {
-        let begin = clock::monotonic();
-        for part in lines.chunks(part) {
-            store.ingest(&enclave, part, cause.time).await.unwrap();
-        }
-        begin.elapsed()
-    };
-    let (mut whole, mut parts) = (Duration::MAX, Duration::MAX);
-    for round in lines.chunks(lines.len() / ROUNDS) {
-        let (first, second) = round.split_at(round.len() / 2);
-        whole = whole.min(took(first, first.len()).await);
-        parts = parts.min(took(second, 100).await);
-    }
-    println!("1000 lines: {whole:?}, by the hundred: {parts:?}");
-    // The parts have ten transactions, and so ten times what a transaction takes.
-    assert!(whole < parts * 2, "{whole:?}, by the hundred {parts:?}");
 }
 
 async fn gaps_and_breaks_are_events(ground: Ground) {
