@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// How long a command may take that ends by itself, or because the control plane does.
 const COMMAND: Duration = Duration::from_secs(60);
 
+/// Runs in which a call that the recorded one made has to be made again.
+const ATTEMPTS: usize = 4;
+
 /// A lab in which one thing after another is interrupted.
 pub(crate) struct Sweep {
     pub(crate) lab: Lab,
@@ -62,6 +65,7 @@ impl Sweep {
         match interruption {
             Interruption::Crash => way.points.iter().for_each(|point| self.crash_at(saga, point)),
             Interruption::Loss => {
+                assert!(!way.calls.is_empty(), "nothing was asked of GitLab");
                 for (number, call) in way.calls.iter().enumerate() {
                     self.lose(saga, number, "lose_request", call);
                     self.lose(saga, number, "lose_answer", call);
@@ -108,14 +112,21 @@ impl Sweep {
         self.lab.fly(point, |lab| (saga.check)(lab, status.success()));
     }
 
+    /// How often GitLab is looked at until something is done there differs, so another run may make the call that
+    /// one did not.
     fn lose(&mut self, saga: &Saga<'_>, number: usize, kind: &str, call: &str) {
-        self.prepare(saga);
-        let fault = json!({"path": "/**", "skip": number, "action": {"kind": kind}});
-        self.lab.gitlab.sim("POST", "/faults", &fault);
-        self.run(saga, &format!("{kind} of {call}, which is number {number}"));
-        let faults = self.lab.gitlab.sim("GET", "/faults", &Value::Null);
-        assert!(faults[0]["seen"].as_u64().unwrap() > number as u64, "{call} was not made: {faults}");
-        self.lab.gitlab.come_back();
+        for _ in 0..ATTEMPTS {
+            self.prepare(saga);
+            let fault = json!({"path": "/**", "skip": number, "action": {"kind": kind}});
+            self.lab.gitlab.sim("POST", "/faults", &fault);
+            self.run(saga, &format!("{kind} of {call}, which is number {number}"));
+            let faults = self.lab.gitlab.sim("GET", "/faults", &Value::Null);
+            self.lab.gitlab.come_back();
+            if faults[0]["seen"].as_u64().unwrap() > number as u64 {
+                return;
+            }
+        }
+        panic!("{call}, which is number {number}, was not made in {ATTEMPTS} runs");
     }
 
     fn prepare(&mut self, saga: &Saga<'_>) {
