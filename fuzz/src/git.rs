@@ -6,7 +6,7 @@ use url::Url;
 use crate::client::Client;
 use crate::contains;
 use crate::helper::{Attributes, Outcome, get, is_complete, report_refused};
-use crate::world::{INSTANCES, ONE, TWO};
+use crate::world::{INSTANCES, shows_a_value};
 
 /// What the helper may tell.
 const KEYS: [&str; 6] =
@@ -74,8 +74,4 @@ fn destination(input: &[u8]) -> Url {
     };
     let (protocol, host, path) = (value("protocol"), value("host"), value("path"));
     Url::parse(&format!("{protocol}://{host}/{}", path.trim_start_matches('/'))).expect("an address")
-}
-
-fn shows_a_value(text: &[u8]) -> bool {
-    ONE.iter().chain(&TWO).any(|value| contains(text, value.as_bytes()))
 }

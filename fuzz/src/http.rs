@@ -5,12 +5,16 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::replies::{Reply, parse};
-use crate::world::{ONE, TWO, serve};
+use crate::world::{ONE, TWO, serve, shows_a_value};
 use crate::{choices, contains};
 
-/// The first byte says who calls and how; the rest is what is sent.
+/// The first byte says who calls and how; the rest is what is sent. One that has a value in it tells nothing: it may
+/// be a name there, which is logged.
 pub fn run(input: &[u8]) {
     let Some((choices, request)) = choices(input) else { return };
+    if shows_a_value(request) {
+        return;
+    }
     let uid = [Some(1001), Some(1001), Some(1002), Some(1003), Some(4711), Some(0), None, Some(1001)];
     let caller = Caller {
         tcp: choices & 1 != 0,
@@ -27,9 +31,7 @@ pub fn run(input: &[u8]) {
 
 /// A chain of whole lines without a value in them.
 fn check_log(log: &[u8]) -> Vec<Value> {
-    for value in ONE.iter().chain(&TWO) {
-        assert!(!contains(log, value.as_bytes()), "a value in the log");
-    }
+    assert!(!shows_a_value(log), "a value in the log");
     let text = str::from_utf8(log).expect("the log is text");
     let mut previous = "0".repeat(64);
     let mut lines = Vec::new();
@@ -59,8 +61,7 @@ fn check_values(uid: Option<u32>, replies: &[Reply<'_>], lines: &[Value]) {
             served += 1;
         }
         for (name, field) in &reply.fields {
-            let shown = ONE.iter().chain(&TWO).any(|value| contains(field, value.as_bytes()));
-            assert!(!shown, "a value in the field {name}");
+            assert!(!shows_a_value(field), "a value in the field {name}");
         }
     }
     let recorded = lines.iter().filter(|line| {

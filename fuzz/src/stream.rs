@@ -5,15 +5,21 @@ use dvx_proto::enclave::{Frame, Hello, SealedSecret, seal_aad};
 use dvx_proto::{AgentName, EnclaveName, SecretName};
 use serde_json::Value;
 
+use crate::contains;
 use crate::control::crypto::seal::{PublicKey, Sealer};
 
 /// The beginning of every value; then come agent, name and revision that it was sealed for.
-const VALUE: &str = "VALUE";
+const VALUE: &str = "VALUE-6d1f";
 
 /// The input is lines. `connect` stands for a new connection, `@KEY@` for a key that goes with it, and what is
 /// sealed is written as the text behind an `@`, or as `#agent/name/revision/enclave` where it was sealed for
 /// something else than its line says.
+///
+/// One that says in the open how values begin tells nothing: the fuzzer finds that out.
 pub fn run(input: &[u8]) {
+    if contains(input, VALUE.as_bytes()) {
+        return;
+    }
     let mut stream = Stream::new();
     for line in input.split(|byte| *byte == b'\n').take(200) {
         if line == b"connect" {

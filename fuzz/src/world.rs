@@ -7,13 +7,18 @@ use dvx_proto::Fingerprint;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::{directory, replace};
+use crate::{contains, directory, replace};
 
 /// Of the agent `one`, which runs as uid 1001.
 pub(crate) const ONE: [&str; 4] =
     ["glpat-one-GITLAB-5e1f", "one-FORGE-77a0", "one-EXPIRED-c3d2", "one-KEY-9b4e"];
 /// Of the agent `two`, which runs as uid 1002.
 pub(crate) const TWO: [&str; 3] = ["glpat-two-GITLAB-08ad", "two-FORGE-1c9f", "two-KEY-e6b3"];
+
+/// Whether one of these values is in a text.
+pub(crate) fn shows_a_value(text: &[u8]) -> bool {
+    ONE.iter().chain(&TWO).any(|value| contains(text, value.as_bytes()))
+}
 
 /// Where the credentials of `one` may be sent.
 pub(crate) const INSTANCES: [(&str, &str); 2] =

@@ -354,14 +354,19 @@ impl Stage {
         let provider = self.lab.provider("projects", Mode::ProjectToken, &["--instance-url", &url]);
         self.lab.link_minted("alpha", &provider, Mode::ProjectToken).success();
         self.unlink();
-        self.lab.eventually_bare();
-        self.lab.dvx(&["credential-provider", "delete", &provider, "--yes"]).success();
+        self.delete_provider(&provider);
     }
 
     fn end_provider(&mut self) {
         let token = self.lab.gitlab.token("olga", &["api"]);
         self.lab.dvx(&["credential-provider", "rotate", &self.provider, "--token", &token]).success();
-        self.lab.dvx(&["credential-provider", "delete", &self.provider, "--yes"]).success();
+        self.delete_provider(&self.provider);
+    }
+
+    /// GitLab takes its time to remove what a provider has made; the provider is kept until then.
+    fn delete_provider(&self, provider: &str) {
+        dvx_tests::eventually("nothing is left to do", || self.lab.debts().is_empty());
+        self.lab.dvx(&["credential-provider", "delete", provider, "--yes"]).success();
     }
 
     fn rekey(&mut self) {
