@@ -188,8 +188,9 @@ fn link(credential: &Credential) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use dvx_memory::Arena;
+
     use super::*;
-    use crate::memory::Arena;
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::since_boot(Duration::from_secs(seconds))

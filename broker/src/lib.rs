@@ -30,7 +30,6 @@ mod hex;
 mod identity;
 mod keyring;
 mod listener;
-mod memory;
 mod metrics;
 mod peer;
 mod policy;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dvx_memory::{Arena, MemoryError};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +30,6 @@ use crate::keyring::Keyring;
 use crate::listener::Listener;
 use crate::listener::bind::{BindError, Sockets};
 use crate::listener::gate::{ConnectionLimits, Gate};
-use crate::memory::{Arena, MemoryError};
 use crate::metrics::Metrics;
 use crate::peer::{PeerContext, Pidfd};
 use crate::upstream::directory::{self, DirectorySettings};

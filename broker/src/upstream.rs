@@ -22,6 +22,8 @@ pub(crate) mod control;
 pub(crate) mod directory;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod search;
 
 /// A running upstream. It ends when this is dropped.
 pub(crate) struct Upstream {

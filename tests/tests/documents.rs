@@ -53,7 +53,7 @@ fn is_in(path: &Path, source: &str, file: &str, test: &str) -> bool {
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     let mut files = Vec::new();
-    for folder in ["proto", "broker", "dvxir", "control", "dvx", "gitlab", "tests"] {
+    for folder in ["proto", "memory", "broker", "dvxir", "control", "dvx", "gitlab", "tests"] {
         sources(&root().join(folder), &mut files);
     }
     let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();

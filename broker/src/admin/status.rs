@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dvx_memory::Arena;
 use dvx_proto::agent::AgentState;
 use dvx_proto::{AgentName, EnclaveName};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,6 @@ use crate::api::Api;
 use crate::clock::{self, Monotonic};
 use crate::keyring::Freshness;
 use crate::listener::gate::Gate;
-use crate::memory::Arena;
 use crate::metrics::Levels;
 use crate::upstream::Degraded;
 

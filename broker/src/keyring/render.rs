@@ -1,9 +1,8 @@
 //! Answers with secrets in them, written straight into the arena: serde_json would put them together on the
 //! heap and leave a copy there.
 
+use dvx_memory::{Arena, MemoryError, Slot};
 use jiff::Timestamp;
-
-use crate::memory::{Arena, MemoryError, Slot};
 
 /// A piece of a JSON text.
 #[derive(Clone, Copy)]

@@ -1,3 +1,4 @@
+use dvx_memory::{Arena, MemoryError, Slot};
 use dvx_proto::agent::{AuthType, CredentialSummary, GIT_USERNAME};
 use dvx_proto::limits::MAX_SECRET_BYTES;
 use dvx_proto::{Fingerprint, InvalidToken, ProviderName, RemoteUrl, SecretName, Token};
@@ -6,7 +7,6 @@ use thiserror::Error;
 
 use super::render::{Part, render, time};
 use crate::clock::Monotonic;
-use crate::memory::{Arena, MemoryError, Slot};
 
 /// What is known about a credential besides its token.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dvx_memory::Arena;
 use dvx_proto::AgentName;
 use dvx_proto::agent::{AgentState, Transport};
 use jiff::Timestamp;
@@ -20,7 +21,6 @@ use crate::config::AuditSink;
 use crate::fuzzing::name;
 use crate::identity::Issuer;
 use crate::keyring::{AgentEntry, Credential, CredentialFacts, Keyring, SecretEntry, Snapshot};
-use crate::memory::Arena;
 use crate::metrics::Metrics;
 use crate::peer::{Groups, PeerError, PeerFacts, PidNamespace, Unidentified};
 use crate::policy::{AgentRule, Rules};

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dvx_memory::Arena;
 use dvx_proto::EnclaveName;
 use dvx_proto::enclave::{Ack, Frame};
 use tokio::sync::watch;
@@ -28,7 +29,6 @@ use crate::causes::causes;
 use crate::clock;
 use crate::config::ControlConfig;
 use crate::keyring::Keyring;
-use crate::memory::Arena;
 
 mod backoff;
 mod error;

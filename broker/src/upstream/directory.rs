@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dvx_memory::Arena;
 use dvx_proto::AgentName;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,7 +21,6 @@ use self::worker::Worker;
 use super::{Health, Mailbox, Request, Upstream};
 use crate::clock::{self, Monotonic};
 use crate::keyring::Keyring;
-use crate::memory::Arena;
 
 mod facts;
 mod merge;

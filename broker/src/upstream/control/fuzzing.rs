@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dvx_memory::{Arena, Slot};
 use dvx_proto::enclave::Frame;
 use dvx_proto::{AgentName, Fingerprint, ProviderName};
 
@@ -13,7 +14,6 @@ use super::{Host, parse};
 use crate::clock;
 use crate::fuzzing::name;
 use crate::keyring::{AgentEntry, Keyring};
-use crate::memory::{Arena, Slot};
 use crate::policy::Rules;
 
 /// A key pair, and what was sealed for it.

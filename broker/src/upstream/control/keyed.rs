@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dvx_memory::{Arena, Slot};
 use dvx_proto::without_trace;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::ApiKey;
-use crate::memory::{Arena, Slot};
 
 /// The key, and what stands for it.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dvx_memory::Arena;
 use dvx_proto::ControlAddress;
 use dvx_proto::enclave::{MAX_STALE, PUBLIC_KEY};
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,7 +25,6 @@ use tokio_rustls::TlsConnector;
 use super::error::Trouble;
 use super::keyed::{Key, Keyed};
 use crate::config::ControlConfig;
-use crate::memory::Arena;
 
 /// How long one address may take to accept a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(4);

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dvx_memory::{Arena, MemoryError, SlotMut};
 use dvx_proto::enclave::SEAL_INFO;
 use dvx_proto::limits::MAX_SECRET_BYTES;
 use hpke::aead::{AeadCtxR, AeadTag, AesGcm256};
@@ -10,8 +11,6 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, Serializable};
 use thiserror::Error;
-
-use crate::memory::{Arena, MemoryError, SlotMut};
 
 /// The length of the tag behind every ciphertext.
 const TAG_BYTES: usize = 16;

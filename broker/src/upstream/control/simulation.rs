@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dvx_memory::Arena;
 use dvx_proto::AgentName;
 use jiff::Timestamp;
 
@@ -24,7 +25,6 @@ use super::worker;
 use crate::api::Answer;
 use crate::clock::{self, Monotonic, Now};
 use crate::identity::Issuer;
-use crate::memory::Arena;
 use crate::simulation::{Dice, Trace, seeds};
 
 mod asking;

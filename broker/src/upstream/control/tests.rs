@@ -151,7 +151,7 @@ fn gone(agent: &str, name: &str) -> Frame {
 
 /// What is served of a keyring: `agent/name` and the answer with the value.
 fn served(keyring: &Keyring) -> BTreeMap<String, String> {
-    let text = |body: &crate::memory::Slot| String::from_utf8(body.expose_secret().to_vec()).unwrap();
+    let text = |body: &dvx_memory::Slot| String::from_utf8(body.expose_secret().to_vec()).unwrap();
     let mut all = BTreeMap::new();
     for (agent, entry) in &keyring.load().snapshot.agents {
         for (provider, credential) in &entry.credentials {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dvx_memory::Arena;
 use dvx_proto::agent::AgentState;
 use dvx_proto::enclave::{Ack, Degraded as AckDegraded, Frame, Hello, Mode, SealedSecret, seal_aad};
 use dvx_proto::{AgentName, EnclaveName, SecretName, without_trace};
@@ -13,7 +14,6 @@ use super::roster::Roster;
 use super::seal::{Opener, Recipient, SealError};
 use crate::clock::Monotonic;
 use crate::keyring::{AgentEntry, Credential, CredentialFacts, Keyring, SecretEntry, Snapshot, ValueError};
-use crate::memory::Arena;
 use crate::policy::Rules;
 use crate::upstream::{Degraded, Host};
 

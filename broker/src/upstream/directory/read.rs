@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::os::fd::OwnedFd;
 
+use dvx_memory::SlotMut;
 use dvx_proto::limits::MAX_SECRET_BYTES;
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::{Errno, read, retry_on_intr};
@@ -11,7 +12,6 @@ use super::facts;
 use super::scan::{AgentLook, Scanner};
 use super::source::{Bad, FileLook, FileStamp, Outcome, Part, SourceName, Stamp, Value};
 use crate::keyring::{Credential, CredentialFacts, SecretEntry, ValueError};
-use crate::memory::SlotMut;
 
 /// Why a file cannot be used.
 enum Trouble {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use dvx_memory::Arena;
 use dvx_proto::AgentName;
 use rustix::fs::{self, AtFlags, Dir, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::merge::FolderLook;
 use super::source::{FileLook, FileStamp, Part, SourceName, Stamp};
-use crate::memory::Arena;
 
 /// Where to look, and what to accept.
 pub(super) struct Scanner {

@@ -327,7 +327,7 @@ impl<'t> Simulation<'t> {
         };
         // What is served is in memory once, and nothing else is.
         let view = self.keyring.load().snapshot.clone();
-        let bodies = |slot: &crate::memory::Slot| slot.expose_secret().len().next_multiple_of(64);
+        let bodies = |slot: &dvx_memory::Slot| slot.expose_secret().len().next_multiple_of(64);
         let credentials = view.agents.values().flat_map(|entry| entry.credentials.values());
         let secrets = view.agents.values().flat_map(|entry| entry.secrets.values());
         let expected = credentials.map(|it| bodies(&it.body) + bodies(&it.git_body)).sum::<usize>()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use dvx_memory::Arena;
 use dvx_proto::{AgentName, without_trace};
 use tracing::{info, warn};
 
@@ -14,7 +15,6 @@ use super::source::SourceName;
 use super::watch::Watcher;
 use crate::clock::{Monotonic, Now};
 use crate::keyring::{Keyring, Snapshot};
-use crate::memory::Arena;
 use crate::upstream::Degraded;
 
 /// What is known of the root, and what is made of it.

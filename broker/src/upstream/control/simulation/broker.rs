@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use dvx_memory::Arena;
 use dvx_proto::enclave::{Ack, Frame};
 use dvx_proto::{AgentName, EnclaveName, Fingerprint, ProviderName};
 use http_body_util::{BodyExt, Full};
@@ -29,7 +30,6 @@ use crate::clock;
 use crate::config::AuditSink;
 use crate::identity::Issuer;
 use crate::keyring::{Keyring, View};
-use crate::memory::Arena;
 use crate::metrics::Metrics;
 use crate::policy::Rules;
 use crate::simulation::Dice;

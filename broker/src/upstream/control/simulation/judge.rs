@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dvx_memory::Arena;
 use dvx_proto::agent::AgentState;
 
 use super::broker::{Broker, poll};
@@ -12,7 +13,6 @@ use super::plane::{Plane, Told};
 use super::truth::{Outcome, Question, State, grant};
 use crate::api::Answer;
 use crate::clock::{Monotonic, Now};
-use crate::memory::Arena;
 use http_body_util::BodyExt;
 
 /// What the broker has been told, and when that was confirmed last.

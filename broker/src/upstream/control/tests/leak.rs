@@ -6,11 +6,13 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use dvx_memory::Protection;
+
 use super::fake::{Fake, KEY};
 use super::*;
 use crate::audit::Audit;
 use crate::config::{ApiKey, AuditSink};
-use crate::memory::{Protection, search};
+use crate::upstream::search;
 
 const SOCKET: &str = "DVX_TEST_CONTROL_LEAK";
 

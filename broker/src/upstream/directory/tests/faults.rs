@@ -294,7 +294,7 @@ fn a_file_in_the_place_of_a_directory_freezes_what_was_in_it() {
 
 #[test]
 fn what_does_not_fit_into_memory_is_tried_again() {
-    let mut world = World::with(None, Arena::bounded(64 * 1024));
+    let mut world = World::with(None, Arena::bounded(64 * 1024).unwrap());
     world.put("a/gitlab.token", "glpat-a");
     let hoard: Vec<_> = std::iter::from_fn(|| world.arena.allocate(64).ok()).collect();
     world.look_after(0);

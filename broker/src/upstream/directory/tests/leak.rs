@@ -6,8 +6,10 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::thread::yield_now;
 
+use dvx_memory::Protection;
+
 use super::*;
-use crate::memory::{Protection, search};
+use crate::upstream::search;
 
 const ROOT: &str = "DVX_TEST_LEAK_ROOT";
 

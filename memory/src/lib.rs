@@ -1,13 +1,24 @@
-//! Protected memory for secret values: one arena, handed out in slots that are wiped when the last reader
-//! lets go.
+//! Protected memory for secret values and for keys: an arena, handed out in slots that are wiped when the last
+//! reader lets go.
 //!
 //! Its pages come from memfd_secret(2) where the kernel has it: not even root reads those through /proc, ptrace
 //! or a core dump. The descriptor is closed at once, since pidfd_getfd(2) could map it elsewhere. Elsewhere
 //! pages are locked, not dumped, and wiped in children. Guard pages stand on both sides of every run.
 #![expect(
     unsafe_code,
-    reason = "mapping pages and handing out disjoint parts of them is what this file is for"
+    reason = "mapping pages and handing out disjoint parts of them is what this crate is for"
 )]
+#![warn(missing_docs)]
+
+/// Says why a test does not run on this machine. Written straight to the stream, since the test harness shows
+/// what is printed only of tests that fail.
+#[cfg(test)]
+macro_rules! skipped {
+    ($($why:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED {}\n", format_args!($($why)*)))
+            .unwrap_or_default()
+    };
+}
 
 use std::ffi::c_void;
 use std::io;
@@ -26,13 +37,11 @@ use self::free::{FreeList, Place};
 
 mod free;
 #[cfg(test)]
-pub(crate) mod search;
-#[cfg(test)]
 mod tests;
 
 /// What keeps others from reading the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protection {
+pub enum Protection {
     /// memfd_secret(2): unreadable from outside the process.
     Secretmem,
     /// Never swapped, never dumped; whoever may trace the process reads it.
@@ -43,27 +52,27 @@ pub(crate) enum Protection {
 
 /// Where secret values live. Clones share the memory.
 #[derive(Clone)]
-pub(crate) struct Arena(Arc<Shared>);
+pub struct Arena(Arc<Shared>);
 
 /// How full the arena is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// What is mapped; more is mapped as it is needed.
-    pub(crate) capacity_bytes: usize,
+    pub capacity_bytes: usize,
     /// What is handed out.
-    pub(crate) used_bytes: usize,
+    pub used_bytes: usize,
 }
 
 /// Memory that one writer fills before anybody can read it.
-pub(crate) struct SlotMut(Extent);
+pub struct SlotMut(Extent);
 
 /// A value in the arena. Clones share it, and the last one wipes it.
 #[derive(Clone)]
-pub(crate) struct Slot(Bytes);
+pub struct Slot(Bytes);
 
 /// Why there is no memory for a secret.
 #[derive(Debug, Error)]
-pub(crate) enum MemoryError {
+pub enum MemoryError {
     /// The configuration requires memfd_secret(2) and the kernel refuses it.
     #[error("memfd_secret is required, and this kernel, its boot options or a limit refuse it")]
     SecretmemRequired(#[source] io::Error),
@@ -96,7 +105,7 @@ const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 impl Protection {
     /// The name in logs and in the status.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Secretmem => "secretmem",
             Self::Locked => "locked",
@@ -107,7 +116,7 @@ impl Protection {
 
 impl Arena {
     /// Maps the first pages with the best protection that there is.
-    pub(crate) fn new(require_secretmem: bool) -> Result<Self, MemoryError> {
+    pub fn new(require_secretmem: bool) -> Result<Self, MemoryError> {
         let secretmem = match Self::with(Protection::Secretmem, FIRST_BYTES, MAX_BYTES) {
             Ok(arena) => return Ok(arena),
             Err(error) => io::Error::from(error),
@@ -123,6 +132,13 @@ impl Arena {
         })
     }
 
+    /// One that is easily filled.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn bounded(max_bytes: usize) -> Result<Self, MemoryError> {
+        Self::with(Protection::Plain, page_bytes(), max_bytes)
+            .map_err(|error| MemoryError::Unavailable(error.into()))
+    }
+
     fn with(protection: Protection, first_bytes: usize, max_bytes: usize) -> Result<Self, Errno> {
         let page_bytes = page_bytes();
         let first = Pages::map(protection, first_bytes.next_multiple_of(page_bytes), page_bytes)?;
@@ -132,18 +148,18 @@ impl Arena {
     }
 
     /// What keeps others from reading.
-    pub(crate) fn protection(&self) -> Protection {
+    pub fn protection(&self) -> Protection {
         self.0.protection
     }
 
     /// How full it is.
-    pub(crate) fn usage(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         let book = self.0.book();
         Usage { capacity_bytes: book.capacity, used_bytes: book.used }
     }
 
     /// Memory for `length` bytes, all zero.
-    pub(crate) fn allocate(&self, length: usize) -> Result<SlotMut, MemoryError> {
+    pub fn allocate(&self, length: usize) -> Result<SlotMut, MemoryError> {
         let exhausted = |source: Option<Errno>| MemoryError::Exhausted {
             wanted_bytes: length,
             source: source.map(io::Error::from),
@@ -160,7 +176,7 @@ impl Arena {
 
 impl SlotMut {
     /// Shortens the slot. What is cut off is wiped.
-    pub(crate) fn truncate(&mut self, length: usize) {
+    pub fn truncate(&mut self, length: usize) {
         if let Some(rest) = self.as_mut().get_mut(length..) {
             rest.zeroize();
             self.0.length = length;
@@ -168,12 +184,12 @@ impl SlotMut {
     }
 
     /// What has been written so far.
-    pub(crate) fn expose_secret(&self) -> &[u8] {
+    pub fn expose_secret(&self) -> &[u8] {
         self.0.as_ref()
     }
 
     /// Ends writing.
-    pub(crate) fn freeze(self) -> Slot {
+    pub fn freeze(self) -> Slot {
         Slot(Bytes::from_owner(self.0))
     }
 }
@@ -188,12 +204,12 @@ impl AsMut<[u8]> for SlotMut {
 
 impl Slot {
     /// The value.
-    pub(crate) fn expose_secret(&self) -> &[u8] {
+    pub fn expose_secret(&self) -> &[u8] {
         &self.0
     }
 
     /// The value as a response body: the same memory, kept until the body has been written.
-    pub(crate) fn to_bytes(&self) -> Bytes {
+    pub fn to_bytes(&self) -> Bytes {
         self.0.clone()
     }
 }

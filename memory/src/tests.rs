@@ -8,13 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-impl Arena {
-    /// One that is easily filled.
-    pub(crate) fn bounded(max_bytes: usize) -> Self {
-        Self::with(Protection::Plain, page_bytes(), max_bytes).unwrap()
-    }
-}
-
 fn every_protection() -> Vec<Arena> {
     [Protection::Secretmem, Protection::Locked, Protection::Plain]
         .into_iter()
@@ -168,7 +161,7 @@ fn permissions(address: usize) -> String {
 #[test]
 fn the_arena_grows_and_ends_in_an_error() {
     let page = page_bytes();
-    let arena = Arena::bounded(16 * page);
+    let arena = Arena::bounded(16 * page).unwrap();
     let mut slots = Vec::new();
     let error = loop {
         match arena.allocate(1000) {
@@ -199,7 +192,7 @@ const UNDER_A_LIMIT: &str = "DVX_TEST_UNDER_A_LIMIT";
 fn the_limit_on_locked_memory_is_met_with_an_error() {
     if std::env::var_os(UNDER_A_LIMIT).is_none() {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "memory::tests::the_limit_on_locked_memory_is_met_with_an_error"]);
+        child.args(["--exact", "tests::the_limit_on_locked_memory_is_met_with_an_error"]);
         if rustix::process::geteuid().is_root() {
             child.uid(65_533);
         }
@@ -229,7 +222,7 @@ proptest! {
     /// Takes and gives back in any order; what is held never overlaps, and in the end all is one free piece.
     #[test]
     fn the_book_never_hands_out_a_byte_twice(steps in prop::collection::vec((1_usize..40, any::<prop::sample::Index>(), any::<bool>()), 1..200)) {
-        let arena = Arena::bounded(64 * 1024);
+        let arena = Arena::bounded(64 * 1024).unwrap();
         let mut held: Vec<SlotMut> = Vec::new();
         for (granules, index, give) in steps {
             if give && !held.is_empty() {
