@@ -1,9 +1,7 @@
 //! The control plane, with an instance of GitLab that it reaches by TLS.
 
-use dvx_proto::Fingerprint;
 use dvx_tests::{
-    Connection, Lab, Mode, Operator, Outcome, Request, look_at_its_end, random_alphanumeric, run,
-    skip_without_root,
+    Connection, Lab, Operator, Request, look_at_its_end, random_alphanumeric, run, skip_without_root,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -11,14 +9,14 @@ use serde_json::{Value, json};
 use crate::plants::Plants;
 use crate::report::{self, Row};
 
+mod gitlab;
+
 /// A control plane with a broker and GitLab, and what was planted.
 struct Stage {
     lab: Lab,
     plants: Plants,
     /// Connections that stay open.
     kept: Vec<Connection>,
-    /// How many of GitLab's tokens are known.
-    issued: usize,
     provider: String,
     /// What was found, where a path has looked by itself.
     row: Option<Row>,
@@ -74,7 +72,7 @@ impl Stage {
         lab.control.set_environment(&[("SSL_CERT_FILE", &ca.display().to_string())]);
         lab.crash();
         let plants = Plants::new(&lab.control.ground.root().display().to_string());
-        Self { lab, plants, kept: Vec::new(), issued: 0, provider: String::new(), row: None }
+        Self { lab, plants, kept: Vec::new(), provider: String::new(), row: None }
     }
 
     /// Over the Unix socket.
@@ -264,109 +262,6 @@ impl Stage {
             let revision = self.unix().set_state("alpha", verb);
             self.unix().delivered(revision);
         }
-    }
-
-    /// Takes note of the tokens that GitLab has issued by now, and of which of them work.
-    fn note_issued(&mut self) {
-        let secrets = self.lab.gitlab.sim("GET", "/secrets", &Value::Null);
-        for token in secrets.as_array().unwrap().iter().map(|token| token.as_str().unwrap()) {
-            let name = format!("GitLab's token {}", Fingerprint::of(token.as_bytes()));
-            let works = self.lab.works(token);
-            // The rest says whose it is.
-            let random = &token.trim_start_matches("glpat-")[..20];
-            self.plants.note(&name, random, works);
-        }
-        self.issued = secrets.as_array().unwrap().len();
-    }
-
-    fn link_with(&self, token: &str) -> Outcome {
-        let url = self.lab.gitlab.https_url();
-        let arguments = ["--pat", token, "--instance-url", &url];
-        self.lab.checked(run(&mut self.lab.link_command("alpha", &arguments)))
-    }
-
-    fn link(&mut self) {
-        let token = self.lab.gitlab.token("dana", &["api"]);
-        self.link_with(&token).success();
-    }
-
-    fn report(&mut self) {
-        let token = self.lab.served("alpha").unwrap();
-        let body = json!({"fingerprint": Fingerprint::of(token.as_bytes()).to_string()}).to_string();
-        let answer = self.lab.world.caller("alpha").post("/v1/agent/credentials/gitlab/rejected", &body);
-        assert_eq!(answer.status, 202);
-    }
-
-    fn unlink(&mut self) {
-        self.lab.unlink("alpha").success();
-    }
-
-    fn link_refused(&mut self) {
-        let revoked =
-            self.lab.gitlab.token_with(&json!({"user": "dana", "scopes": ["api"], "revoked": true}));
-        self.link_with(&revoked).failure(4);
-        for kind in ["truncate", "lose_answer", "garbage"] {
-            let token = self.lab.gitlab.token("dana", &["api"]);
-            let always = json!({"path": "/api/v4/user", "times": null, "action": {"kind": kind}});
-            self.lab.gitlab.sim("POST", "/faults", &always);
-            assert_ne!(self.link_with(&token).status, 0, "{kind}");
-            self.lab.gitlab.come_back();
-        }
-        let unknown = self.plants.token("a token of another instance");
-        self.link_with(&unknown).failure(4);
-    }
-
-    fn create_provider(&self, name: &str, token: &str) -> Outcome {
-        let url = self.lab.gitlab.https_url();
-        self.lab.create_provider(name, token, Mode::ServiceAccount, &["--instance-url", &url])
-    }
-
-    fn provider(&mut self) {
-        let token = self.lab.gitlab.token("olga", &["api"]);
-        let made: Value = serde_json::from_str(&self.create_provider("main", &token).success()).unwrap();
-        self.provider = made["id"].as_str().unwrap().to_owned();
-    }
-
-    fn provider_refused(&mut self) {
-        let token = self.lab.gitlab.token("max", &["api"]);
-        self.create_provider("other", &token).failure(4);
-    }
-
-    fn mint(&mut self) {
-        self.lab.link_minted("alpha", &self.provider, Mode::ServiceAccount).success();
-    }
-
-    fn rotate(&mut self) {
-        self.lab.dvx(&["agent", "integration", "gitlab", "rotate", "alpha"]).success();
-    }
-
-    fn repair(&mut self) {
-        let token = self.lab.served("alpha").unwrap();
-        self.lab.gitlab.revoke(&token);
-        self.report();
-        dvx_tests::eventually("another token is there", || {
-            self.lab.served("alpha").is_some_and(|new| new != token)
-        });
-    }
-
-    fn project(&mut self) {
-        let url = self.lab.gitlab.https_url();
-        let provider = self.lab.provider("projects", Mode::ProjectToken, &["--instance-url", &url]);
-        self.lab.link_minted("alpha", &provider, Mode::ProjectToken).success();
-        self.unlink();
-        self.delete_provider(&provider);
-    }
-
-    fn end_provider(&mut self) {
-        let token = self.lab.gitlab.token("olga", &["api"]);
-        self.lab.dvx(&["credential-provider", "rotate", &self.provider, "--token", &token]).success();
-        self.delete_provider(&self.provider);
-    }
-
-    /// GitLab takes its time to remove what a provider has made; the provider is kept until then.
-    fn delete_provider(&self, provider: &str) {
-        dvx_tests::eventually("nothing is left to do", || self.lab.debts().is_empty());
-        self.lab.dvx(&["credential-provider", "delete", provider, "--yes"]).success();
     }
 
     fn rekey(&mut self) {
