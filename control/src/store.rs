@@ -35,6 +35,7 @@ mod replicas;
 mod row;
 mod secrets;
 mod sessions;
+mod shared_time;
 mod transaction;
 mod watch;
 
@@ -62,6 +63,7 @@ use heads::HeadKeys;
 use keys::Keyring;
 use others::Others;
 use secrets::Reported;
+use shared_time::SharedTime;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -79,6 +81,7 @@ struct Inner {
     announcements: broadcast::Sender<Announcement>,
     replica: ReplicaId,
     others: Others,
+    time: SharedTime,
     reported: Reported,
 }
 
@@ -107,6 +110,7 @@ impl Store {
             announcements: broadcast::channel(announce::CAPACITY).0,
             replica: ReplicaId::generate(now),
             others: Others::default(),
+            time: SharedTime::default(),
             reported: Reported::default(),
         })))
     }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::ground::give;
-use crate::{Authority, CallerSpec, Ground, Metrics, Outcome, Planted, Postgres, Request, run, users};
+use crate::{
+    Authority, CallerSpec, Ground, Metrics, Outcome, Planted, Postgres, Request, faketime, run, users,
+};
 
 mod builder;
 mod operator;
@@ -35,7 +37,8 @@ pub struct ControlPlane {
     postgres: Option<Postgres>,
     token: String,
     environment: Vec<(String, String)>,
-    clock: Vec<String>,
+    /// What puts replicas under a clock of the test's.
+    clock: Option<PathBuf>,
 }
 
 impl ControlPlane {
@@ -131,7 +134,9 @@ impl ControlPlane {
     }
 
     fn command_of(&self, number: usize, words: &[&str]) -> Command {
-        let spec = CallerSpec { after_user: self.clock.clone(), ..CallerSpec::user(self.uid) };
+        let words_of_clock = |library| faketime::words(library, &self.clock_path(number));
+        let after_user = self.clock.as_deref().map(words_of_clock).unwrap_or_default();
+        let spec = CallerSpec { after_user, ..CallerSpec::user(self.uid) };
         let mut command = self.replicas[number].command(&self.ground, &spec, words);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -145,22 +150,28 @@ impl ControlPlane {
 
     /// Moves the replicas' wall clock so many seconds away from the real one.
     pub fn shift_clock(&self, seconds: i64) {
-        self.set_clock(&format!("{seconds:+}"));
+        (0..self.replicas.len()).for_each(|number| self.shift_clock_of(number, seconds));
+    }
+
+    /// The same of one replica.
+    pub fn shift_clock_of(&self, number: usize, seconds: i64) {
+        self.set_clock(number, &format!("{seconds:+}"));
     }
 
     /// Lets the replicas' wall clock stand still at the present.
     pub fn stop_clock(&self) {
-        self.set_clock(&jiff::Timestamp::now().as_second().to_string());
+        let now = jiff::Timestamp::now().as_second().to_string();
+        (0..self.replicas.len()).for_each(|number| self.set_clock(number, &now));
     }
 
-    fn set_clock(&self, text: &str) {
+    fn set_clock(&self, number: usize, text: &str) {
         let next = self.ground.path("etc/clock.next");
         fs::write(&next, format!("{text}\n")).unwrap();
-        fs::rename(next, self.clock_path()).unwrap();
+        fs::rename(next, self.clock_path(number)).unwrap();
     }
 
-    fn clock_path(&self) -> PathBuf {
-        self.ground.path("etc/clock")
+    fn clock_path(&self, number: usize) -> PathBuf {
+        self.ground.path(&format!("etc/clock-{number}"))
     }
 
     /// Starts every replica that does not run.

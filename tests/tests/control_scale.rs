@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use dvx_proto::Code;
 use dvx_proto::enclave::Frame;
-use dvx_tests::{Caller, ControlPlane, EnclaveClient, Postgres, Proxy, State, World, eventually, now, run};
+use dvx_tests::{
+    Caller, ControlPlane, EnclaveClient, Postgres, Proxy, State, World, eventually, faketime_library, now,
+    run, skip, within,
+};
 use serde_json::json;
 
 const GITLAB: &str = "/v1/agent/credentials/gitlab";
@@ -132,6 +135,45 @@ async fn a_replica_that_lost_the_database_stops_saying_that_nothing_has_changed(
     control.postgres().restart();
     let heard = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
     assert!(matches!(heard, Ok(Ok(Some(Frame::Heartbeat { .. })))), "{heard:?}");
+}
+
+/// One replica is two hours behind the other. Neither takes the other for dead, nor for alive once it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_whose_clocks_differ_know_who_is_connected_and_who_is_gone() {
+    let test = "replicas_whose_clocks_differ_know_who_is_connected_and_who_is_gone";
+    if faketime_library().is_none() {
+        return skip(test, "libfaketime is not installed");
+    }
+    let Some(postgres) = Postgres::start(test) else { return };
+    let mut control = ControlPlane::builder().postgres(postgres).replicas(2).movable_clock().build();
+    control.initialise();
+    control.shift_clock_of(1, -2 * 3600);
+    control.start_all();
+    let brokers: Vec<EnclaveClient> = (0..2)
+        .map(|number| {
+            let key = control.admin().create_enclave(&format!("lab-{number}"));
+            EnclaveClient { max_stale_seconds: 600, ..EnclaveClient::of(&control, number, key) }
+        })
+        .collect();
+    let mut watches = Vec::new();
+    for broker in &brokers {
+        watches.push(broker.connected(&mut State::default()).await);
+    }
+    let connected = |at: usize| {
+        let listed = control.admin_at(at).get("/enclaves");
+        let of = |number: usize| listed["items"][number]["connected"].as_bool().unwrap();
+        (of(0), of(1))
+    };
+    eventually("each knows of both", || connected(0) == (true, true) && connected(1) == (true, true));
+    // Long enough for each to look for the sessions of the dead several times.
+    let lost = within(Duration::from_secs(6), || (connected(0) != (true, true)).then_some(()));
+    assert!(lost.is_none(), "the broker of a replica that is behind was taken for gone");
+    let revision = control.admin_at(0).set_secret(None, "NAME", "value");
+    assert_eq!(control.admin_at(0).missing(revision), ["lab-0", "lab-1"], "neither has confirmed");
+    control.replica_number(0).kill();
+    let connected_at_1 = || control.admin_at(1).get("/enclaves")["items"][0]["connected"] == true;
+    eventually("the one that is behind knows that the other one is dead", || !connected_at_1());
+    assert!(control.admin_at(1).missing(revision).contains(&"lab-0".to_owned()), "its broker may serve on");
 }
 
 #[test]

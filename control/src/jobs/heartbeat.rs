@@ -37,7 +37,7 @@ pub(super) async fn run(app: &App) -> io::Result<()> {
         }
         beats = beats.wrapping_add(1);
         if beats % SWEEP == 1
-            && let Err(error) = app.store.end_sessions_of_the_dead(clock::wall()).await
+            && let Err(error) = app.store.end_sessions_of_the_dead().await
         {
             tracing::warn!(error = causes(&error), "sessions of dead replicas are not ended");
         }

@@ -35,6 +35,8 @@ pub(super) trait Backend: Send + Sync {
     /// Removes from the files what rows held before they were changed; each is a statement of its own, outside of
     /// transactions. One that answers with a number other than 0 could not do it yet.
     fn scrub(&self) -> &'static [&'static str];
+    /// Asks what time it is, in microseconds, where that is another machine's clock.
+    fn time(&self) -> Option<&'static str>;
     /// Where other processes' announcements come from.
     fn listen_url(&self) -> Option<&str>;
 }

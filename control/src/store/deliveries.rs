@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
 use super::row::{Columns, assembled};
-use super::sessions::{LIVE, live_since};
+use super::sessions::Live;
+use super::shared_time::SharedTime;
 use super::{Object, Result, Store, StoreError};
 use crate::domain::{EnclaveDelivery, OrgId, Revision};
 
@@ -26,21 +27,21 @@ impl Store {
                 .await?
                 .and_then(|change| change.object.enclave().map(|enclave| enclave.as_str().to_owned())),
         };
+        let Live { sql: live, dead, since } = self.live_sessions(now);
         let mut sql = format!(
-            "SELECT e.id, e.name, e.acked_revision, e.seen_at, e.max_stale, (SELECT COUNT(*) {LIVE}) AS live, \
-             (SELECT MIN(COALESCE(s.acked_revision, 0)) {LIVE}) AS lowest FROM enclaves e WHERE e.org_id = $1"
+            "SELECT e.id, e.name, e.acked_revision, e.seen_at, e.max_stale, (SELECT COUNT(*) {live}) AS live, \
+             (SELECT MIN(COALESCE(s.acked_revision, 0)) {live}) AS lowest FROM enclaves e WHERE e.org_id = $1"
         );
         if enclave.is_some() {
             sql.push_str(" AND e.id = $4");
         }
         sql.push_str(" ORDER BY e.name");
-        let (replica, session) = live_since(now);
-        let mut statement = sqlx::query(assembled(sql)).bind(org.as_str()).bind(replica).bind(session);
+        let mut statement = sqlx::query(assembled(sql)).bind(org.as_str()).bind(dead).bind(since);
         if let Some(enclave) = enclave {
             statement = statement.bind(enclave);
         }
         let rows = statement.fetch_all(&self.0.reader).await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(|row| read(row, &self.0.time)).collect()
     }
 
     async fn enclave_of(&self, org: &OrgId, agent: &AgentName) -> Result<String> {
@@ -53,7 +54,7 @@ impl Store {
     }
 }
 
-fn read(row: &AnyRow) -> Result<EnclaveDelivery> {
+fn read(row: &AnyRow, time: &SharedTime) -> Result<EnclaveDelivery> {
     let connected = row.number("live")? > 0;
     let acked =
         if connected { row.optional_number("lowest")? } else { row.optional_number("acked_revision")? };
@@ -62,7 +63,7 @@ fn read(row: &AnyRow) -> Result<EnclaveDelivery> {
         name: row.parsed("name")?,
         connected,
         acked: acked.and_then(|acked| u64::try_from(acked).ok()).filter(|acked| *acked > 0).map(Revision),
-        seen_at: row.optional_time("seen_at")?,
+        seen_at: row.optional_number("seen_at")?.map(|seen| time.read(seen)).transpose()?,
         max_stale: std::time::Duration::from_secs(row.count("max_stale")?),
     })
 }

@@ -8,19 +8,20 @@ use sqlx::any::AnyRow;
 
 use super::error::taken;
 use super::row::{Columns, assembled, micros};
-use super::sessions::{LIVE, live_since};
+use super::sessions::Live;
+use super::shared_time::SharedTime;
 use super::transaction::Write;
 use super::{Object, Result, Store, StoreError};
 use crate::crypto::PlainToken;
 use crate::domain::{Cause, Changed, ChangedObject, EnclaveId, Event, Once, OrgId, Outcome, PageRequest};
 
-/// How an enclave is listed: $1 is the organisation, $2 and $3 are those of [`LIVE`].
+/// How an enclave is listed: $1 is the organisation, $2 and $3 are those of [`Live`].
 ///
 /// A revision that is about no enclave is about all.
-fn listing(rest: &str) -> AssertSqlSafe<String> {
+fn listing(live: &str, rest: &str) -> AssertSqlSafe<String> {
     assembled(format!(
         "SELECT e.name, e.created_at, e.seen_at, e.degraded, e.acked_revision, \
-         (SELECT COUNT(*) {LIVE}) AS live, (SELECT MIN(COALESCE(s.acked_revision, 0)) {LIVE}) AS lowest, \
+         (SELECT COUNT(*) {live}) AS live, (SELECT MIN(COALESCE(s.acked_revision, 0)) {live}) AS lowest, \
          (SELECT COUNT(*) FROM agents a WHERE a.enclave_id = e.id) AS agents, \
          (SELECT COUNT(*) FROM changes c WHERE c.org_id = e.org_id AND c.enclave_id = e.id \
          AND c.revision > COALESCE(e.acked_revision, 0)) \
@@ -66,30 +67,30 @@ impl Store {
 
     /// A page of the enclaves, with how their brokers are.
     pub async fn enclaves(&self, org: &OrgId, page: &PageRequest, now: Timestamp) -> Result<Page<Enclave>> {
-        let (replica, session) = live_since(now);
-        let rows = sqlx::query(listing("AND e.name > $4 ORDER BY e.name LIMIT $5"))
+        let Live { sql, dead, since } = self.live_sessions(now);
+        let rows = sqlx::query(listing(&sql, "AND e.name > $4 ORDER BY e.name LIMIT $5"))
             .bind(org.as_str())
-            .bind(replica)
-            .bind(session)
+            .bind(dead)
+            .bind(since)
             .bind(page.start())
             .bind(page.fetch())
             .fetch_all(&self.0.reader)
             .await?;
-        let items = rows.iter().map(listed).collect::<Result<Vec<_>>>()?;
+        let items = rows.iter().map(|row| listed(row, &self.0.time)).collect::<Result<Vec<_>>>()?;
         Ok(page.cut(items, |enclave| enclave.name.to_string()))
     }
 
     /// One enclave.
     pub async fn enclave(&self, org: &OrgId, name: &EnclaveName, now: Timestamp) -> Result<Enclave> {
-        let (replica, session) = live_since(now);
-        let row = sqlx::query(listing("AND e.name = $4"))
+        let Live { sql, dead, since } = self.live_sessions(now);
+        let row = sqlx::query(listing(&sql, "AND e.name = $4"))
             .bind(org.as_str())
-            .bind(replica)
-            .bind(session)
+            .bind(dead)
+            .bind(since)
             .bind(name.as_str())
             .fetch_optional(&self.0.reader)
             .await?;
-        listed(&row.ok_or(StoreError::NotFound(Object::Enclave))?)
+        listed(&row.ok_or(StoreError::NotFound(Object::Enclave))?, &self.0.time)
     }
 
     /// Deletes an enclave, its agents and their secrets. Its API key is dead at once.
@@ -140,7 +141,7 @@ impl Write<'_> {
     }
 }
 
-fn listed(row: &AnyRow) -> Result<Enclave> {
+fn listed(row: &AnyRow, time: &SharedTime) -> Result<Enclave> {
     let connected = row.number("live")? > 0;
     let revision = match row.optional_number("lowest")?.filter(|_| connected) {
         Some(lowest) => Some(lowest),
@@ -150,7 +151,7 @@ fn listed(row: &AnyRow) -> Result<Enclave> {
         name: row.parsed("name")?,
         created_at: row.time("created_at")?,
         connected,
-        seen_at: row.optional_time("seen_at")?,
+        seen_at: row.optional_number("seen_at")?.map(|seen| time.read(seen)).transpose()?,
         revision: revision.and_then(|revision| u64::try_from(revision).ok()).filter(|revision| *revision > 0),
         lag: row.count("lag")?,
         agents: row.count("agents")?,

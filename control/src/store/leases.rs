@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::row::{Columns, ago, assembled, micros};
+use super::row::{Columns, ago, assembled, micros, span};
 use super::transaction::Write;
 use super::{Result, Store};
 use crate::domain::{LeaseId, OperationId};
@@ -20,23 +20,19 @@ pub(super) const LEASE: Duration = Duration::from_secs(30);
 const NONSENSE: Duration = Duration::from_secs(2 * 3600);
 
 pub(super) fn ahead(now: Timestamp, time: Duration) -> i64 {
-    micros(now).saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+    micros(now).saturating_add(span(time))
 }
 
 /// The replica that a lease names.
 const REPLICA: &str = "substr(holder, 1, 36)";
 
-/// That a row is due, given the column with its date, and free. Needs `now` as `$1`, the bounds of [`bounds`] as
-/// `$2` and `$3`, and what [`Store::dead`] needs as `$4`.
+/// That a row is due, given the column with its date, and free. Needs `now` and what lies further ahead than a date
+/// can as `$1` and `$2`, the same for the end of a lease, in shared time, as `$3` and `$4`, and what [`Store::dead`]
+/// needs as `$5`.
 fn due(date: &str, dead: &str) -> String {
     format!(
-        "({date} <= $1 OR {date} > $2) AND (held_until IS NULL OR held_until < $1 OR held_until > $3 OR {dead})"
+        "({date} <= $1 OR {date} > $2) AND (held_until IS NULL OR held_until < $3 OR held_until > $4 OR {dead})"
     )
-}
-
-/// What lies further ahead than anything can: a date, and the end of a lease.
-fn bounds(now: Timestamp) -> (i64, i64) {
-    (ahead(now, NONSENSE), ahead(now, LEASE * 2))
 }
 
 impl Store {
@@ -49,8 +45,8 @@ impl Store {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<(String, LeaseId)>> {
-        let (date_bound, lease_bound) = bounds(now);
-        let (mut dead, replicas) = self.dead(REPLICA, 4);
+        let shared = self.0.time.stored(now);
+        let (mut dead, replicas) = self.dead(REPLICA, 5);
         if !self.is_alone() {
             dead = format!("(holder LIKE '%/%' AND {dead})");
         }
@@ -58,8 +54,8 @@ impl Store {
         let select =
             format!("SELECT id FROM {table} WHERE {condition} AND {due} ORDER BY {date} LIMIT {limit}");
         let bind = |sql: String| {
-            let query = sqlx::query(assembled(sql)).bind(micros(now)).bind(date_bound).bind(lease_bound);
-            query.bind(replicas.clone())
+            let query = sqlx::query(assembled(sql)).bind(micros(now)).bind(ahead(now, NONSENSE));
+            query.bind(shared).bind(shared.saturating_add(span(LEASE * 2))).bind(replicas.clone())
         };
         let rows = bind(select).fetch_all(&self.0.reader).await?;
         let mut taken = Vec::with_capacity(rows.len());
@@ -70,11 +66,11 @@ impl Store {
         for row in rows {
             let (id, lease) = (row.text("id")?, self.new_lease(now));
             let update = format!(
-                "UPDATE {table} SET holder = $5, held_until = $6 WHERE id = $7 AND {condition} AND {due}"
+                "UPDATE {table} SET holder = $6, held_until = $7 WHERE id = $8 AND {condition} AND {due}"
             );
             let done = bind(update)
                 .bind(lease.as_str().to_owned())
-                .bind(ahead(now, LEASE))
+                .bind(shared.saturating_add(span(LEASE)))
                 .bind(id.clone())
                 .execute(write.connection())
                 .await?;
@@ -116,7 +112,7 @@ impl Store {
         let done = sqlx::query(assembled(sql))
             .bind(id)
             .bind(lease.as_str())
-            .bind(ahead(now, LEASE))
+            .bind(self.0.time.stored(now).saturating_add(span(LEASE)))
             .execute(write.connection())
             .await?;
         write.commit().await?;
@@ -133,7 +129,7 @@ impl Store {
     ) -> Result<Option<Duration>> {
         let mut write = self.write().await?;
         write.serialise(name).await?;
-        let longest = bounds.iter().map(|(span, _)| *span).max().unwrap_or_default();
+        let longest = bounds.iter().map(|(time, _)| *time).max().unwrap_or_default();
         sqlx::query("DELETE FROM paces WHERE name = $1 AND (at < $2 OR at > $3)")
             .bind(name)
             .bind(ago(now, longest))
@@ -145,10 +141,10 @@ impl Store {
             .fetch_all(write.connection())
             .await?;
         let times = rows.iter().map(|row: &AnyRow| row.number("at")).collect::<Result<Vec<_>>>()?;
-        let wait = bounds.iter().filter_map(|(span, most)| {
+        let wait = bounds.iter().filter_map(|(time, most)| {
             // The one that must have passed before there may be another.
             let oldest = times.get(usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX))?;
-            let free = oldest.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
+            let free = oldest.saturating_add(span(*time));
             u64::try_from(free - micros(now)).ok().filter(|wait| *wait > 0).map(Duration::from_micros)
         });
         let wait = wait.max();

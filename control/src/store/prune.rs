@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::row::{Columns, ago, assembled, micros, stored};
-use super::{Result, SESSION_TTL, Store};
+use super::row::{Columns, ago, assembled, micros, span, stored};
+use super::{Result, Store};
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -63,18 +63,24 @@ impl Store {
             ("DELETE FROM operations WHERE state <> 'running' AND updated_at < $1", JOURNAL),
             ("DELETE FROM minted WHERE state = 'gone' AND created_at < $1 AND due_at < $1", JOURNAL),
             ("DELETE FROM paces WHERE at < $1", ANSWERS),
-            (
-                "DELETE FROM sessions WHERE seen_at < $1 OR replica NOT IN (SELECT id FROM replicas)",
-                SESSION_TTL,
-            ),
         ] {
             let mut write = self.write().await?;
             sqlx::query(sql).bind(ago(now, age)).execute(write.connection()).await?;
             write.commit().await?;
         }
+        self.prune_sessions(now).await?;
         self.prune_replicas(now).await?;
         self.release("prune").await?;
         Ok(pruned)
+    }
+
+    async fn prune_sessions(&self, now: Timestamp) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM sessions WHERE seen_at < $1 OR replica NOT IN (SELECT id FROM replicas)")
+            .bind(self.sessions_since(now))
+            .execute(write.connection())
+            .await?;
+        write.commit().await
     }
 
     /// Not by the date alone: what a dead replica had leased is free.
@@ -82,7 +88,7 @@ impl Store {
         let (dead, replicas) = self.dead("replicas.id", 2);
         let mut write = self.write().await?;
         sqlx::query(assembled(format!("DELETE FROM replicas WHERE seen_at < $1 AND {dead}")))
-            .bind(ago(now, REPLICAS))
+            .bind(self.0.time.stored(now).saturating_sub(span(REPLICAS)))
             .bind(replicas)
             .execute(write.connection())
             .await?;
@@ -139,7 +145,7 @@ impl Store {
         )
         .bind(name)
         .bind(self.replica().as_str())
-        .bind(micros(now).saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+        .bind(micros(now).saturating_add(span(time)))
         .bind(micros(now))
         .execute(write.connection())
         .await?;

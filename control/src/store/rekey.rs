@@ -114,7 +114,7 @@ impl Store {
     async fn await_replicas(&self, new: &KekId, clock: &(dyn Fn() -> Timestamp + Sync)) -> Result<()> {
         let begin = clock();
         loop {
-            let behind = self.replicas_without(new, clock()).await?;
+            let behind = self.replicas_without(new).await?;
             if behind == 0 {
                 return Ok(());
             }

@@ -1,28 +1,19 @@
 //! The processes on one database, and which KEKs they hold.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use super::row::{Columns, ago, micros};
+use super::row::Columns;
 use super::transaction::only_number;
 use super::{Result, Store};
 use crate::clock;
 use crate::crypto::KekId;
-
-/// A replica that says nothing for so long is dead.
-const DEAD: Duration = Duration::from_secs(5);
-
-/// When a process that is alive must have said so.
-pub(super) fn alive_since(now: Timestamp) -> i64 {
-    ago(now, DEAD)
-}
 
 impl Store {
     /// To be called each second: says that this process is alive and takes over KEKs that are new. An error other
     /// than [`Unavailable`](super::StoreError::Unavailable) means that this process cannot go on: its KEK was
     /// replaced while it did not look.
     pub async fn heartbeat(&self, now: Timestamp) -> Result<()> {
+        self.compare_clocks(now).await?;
         let rows =
             sqlx::query("SELECT id FROM keks WHERE state <> 'retired'").fetch_all(&self.0.reader).await?;
         let ids = rows.iter().map(|row| Ok(KekId::from(row.text("id")?))).collect::<Result<Vec<_>>>()?;
@@ -38,18 +29,15 @@ impl Store {
              ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, keks = excluded.keks",
         )
         .bind(self.replica().as_str())
-        .bind(micros(now))
+        .bind(self.0.time.stored(now))
         .bind(keks)
         .execute(write.connection())
         .await?;
         write.commit().await?;
-        self.look_at_others().await
+        if self.is_alone() { Ok(()) } else { self.look_at_others().await }
     }
 
     async fn look_at_others(&self) -> Result<()> {
-        if self.is_alone() {
-            return Ok(());
-        }
         let rows = sqlx::query("SELECT id, seen_at FROM replicas WHERE id <> $1")
             .bind(self.replica().as_str())
             .fetch_all(&self.0.reader)
@@ -85,13 +73,16 @@ impl Store {
         write.commit().await
     }
 
-    /// How many other processes are alive and do not hold this KEK.
-    pub(super) async fn replicas_without(&self, kek: &KekId, now: Timestamp) -> Result<i64> {
+    /// How many other processes are alive, as far as can be told by now, and do not hold this KEK. Whoever changes
+    /// it is another process beside the one that serves, also on SQLite.
+    pub(super) async fn replicas_without(&self, kek: &KekId) -> Result<i64> {
+        self.look_at_others().await?;
         let row = sqlx::query(
-            "SELECT COUNT(*) FROM replicas WHERE id <> $1 AND seen_at > $2 AND keks NOT LIKE '%' || $3 || '%'",
+            "SELECT COUNT(*) FROM replicas WHERE id <> $1 AND $2 NOT LIKE '%' || id || '%' \
+             AND keks NOT LIKE '%' || $3 || '%'",
         )
         .bind(self.replica().as_str())
-        .bind(alive_since(now))
+        .bind(self.0.others.dead())
         .bind(kek.as_str())
         .fetch_one(&self.0.reader)
         .await?;

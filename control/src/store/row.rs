@@ -86,7 +86,12 @@ pub(super) fn micros(time: Timestamp) -> i64 {
 
 /// A time in the past, as it is stored.
 pub(super) fn ago(now: Timestamp, age: Duration) -> i64 {
-    micros(now).saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+    micros(now).saturating_sub(span(age))
+}
+
+/// A span of time, as it is stored.
+pub(super) fn span(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A number as it is stored. Those of ours stay below 2^63.

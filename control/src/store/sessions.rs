@@ -7,27 +7,38 @@ use jiff::Timestamp;
 use sqlx::Any;
 use sqlx::query::Query;
 
-use super::row::{PARAMETERS, ago, assembled, micros, placeholders, stored};
-use super::{Announcement, Result, Store, replicas};
+use super::row::{PARAMETERS, assembled, placeholders, span, stored};
+use super::{Announcement, Result, Store};
 use crate::domain::{AckRecord, OrgId, SessionRecord};
 
 /// A session of which nothing was heard for so long is over, whatever became of the process that had it.
 pub const SESSION_TTL: Duration = Duration::from_secs(3 * HEARTBEAT_SECONDS);
 
-/// The sessions of an enclave `e` that live: $2 is when the process that has it must have said something, and $3 when
-/// it must have said something of the session.
-pub(super) const LIVE: &str = "FROM sessions s JOIN replicas r ON r.id = s.replica \
-    WHERE s.enclave_id = e.id AND r.seen_at > $2 AND s.seen_at > $3";
-
-/// $2 and $3 of [`LIVE`].
-pub(super) fn live_since(now: Timestamp) -> (i64, i64) {
-    (replicas::alive_since(now), ago(now, SESSION_TTL))
+/// The sessions of an enclave `e` that live.
+pub(super) struct Live {
+    /// From where they come, as SQL.
+    pub(super) sql: String,
+    /// $2: the processes that are dead.
+    pub(super) dead: String,
+    /// $3: when the process that has a session must have said something of it.
+    pub(super) since: i64,
 }
 
 /// Rows of one statement, each with at most five parameters.
 const BATCH: usize = PARAMETERS / 5;
 
 impl Store {
+    pub(super) fn live_sessions(&self, now: Timestamp) -> Live {
+        let (is_dead, dead) = self.dead("s.replica", 2);
+        let sql = format!("FROM sessions s WHERE s.enclave_id = e.id AND NOT ({is_dead}) AND s.seen_at > $3");
+        Live { sql, dead, since: self.sessions_since(now) }
+    }
+
+    /// When something must have been said of a session that lives.
+    pub(super) fn sessions_since(&self, now: Timestamp) -> i64 {
+        self.0.time.stored(now).saturating_sub(span(SESSION_TTL))
+    }
+
     /// Notes that brokers are connected to this process, or still are. A session that is new has confirmed nothing.
     pub async fn touch_sessions(&self, sessions: &[SessionRecord], now: Timestamp) -> Result<()> {
         for batch in sessions.chunks(BATCH) {
@@ -38,6 +49,7 @@ impl Store {
 
     async fn touch_batch(&self, batch: &[SessionRecord], now: Timestamp) -> Result<()> {
         let mut write = self.write().await?;
+        let now = self.0.time.stored(now);
         let values = placeholders(batch.len(), 4);
         let sql = format!(
             "WITH v (enclave_id, id, seen_at, max_stale) AS (VALUES {values}) \
@@ -86,7 +98,7 @@ impl Store {
                     .bind(ack.enclave.as_str().to_owned())
                     .bind(ack.session.as_str().to_owned())
                     .bind(stored(ack.revision.0))
-                    .bind(micros(ack.time))
+                    .bind(self.0.time.stored(ack.time))
                     .bind(degraded);
             }
             statement.execute(write.connection()).await?;
@@ -110,14 +122,14 @@ async fn retrying<F: Future<Output = Result<()>>>(attempt: impl Fn() -> F) -> Re
 fn bind_sessions<'q>(
     sql: &str,
     batch: &[SessionRecord],
-    now: Timestamp,
+    now: i64,
 ) -> Query<'q, Any, <Any as sqlx::Database>::Arguments> {
     let mut statement = sqlx::query(assembled(sql.to_owned())).persistent(false);
     for session in batch {
         statement = statement
             .bind(session.enclave.as_str().to_owned())
             .bind(session.session.as_str().to_owned())
-            .bind(micros(now))
+            .bind(now)
             .bind(stored(session.max_stale.as_secs()));
     }
     statement

@@ -3,8 +3,8 @@
 use dvx_proto::{AgentName, SecretName};
 use jiff::Timestamp;
 
-use super::row::{Columns, PARAMETERS, assembled, micros, placeholders};
-use super::{Result, Store, agents, replicas};
+use super::row::{Columns, PARAMETERS, assembled, placeholders};
+use super::{Result, Store, agents};
 use crate::domain::{AgentRecord, EnclaveId, OrgId, SessionId};
 
 /// A page of an enclave's agents.
@@ -49,7 +49,7 @@ impl Store {
                     statement = statement.bind(enclave.as_str()).bind(session.as_str());
                 }
                 if bind_time {
-                    statement = statement.bind(micros(now));
+                    statement = statement.bind(self.0.time.stored(now));
                 }
                 statement.execute(write.connection()).await?;
             }
@@ -94,26 +94,21 @@ impl Store {
 
     /// Ends the sessions of processes that are dead. What their brokers were sent last was not later than the
     /// process was heard of last.
-    pub(crate) async fn end_sessions_of_the_dead(&self, now: Timestamp) -> Result<()> {
-        let alive_since = if self.is_alone() { micros(now) } else { replicas::alive_since(now) };
-        let alive = "SELECT id FROM replicas WHERE id = $1 OR seen_at > $2";
-        let dead = format!("SELECT 1 FROM sessions WHERE replica NOT IN ({alive}) LIMIT 1");
-        let bind = |sql: String| {
-            sqlx::query(assembled(sql)).bind(self.replica().as_str().to_owned()).bind(alive_since)
-        };
-        if bind(dead).fetch_optional(&self.0.reader).await?.is_none() {
+    pub(crate) async fn end_sessions_of_the_dead(&self) -> Result<()> {
+        let (dead, replicas) = self.dead("sessions.replica", 1);
+        let bind = |sql: String| sqlx::query(assembled(sql)).bind(replicas.clone());
+        let any = format!("SELECT 1 FROM sessions WHERE {dead} LIMIT 1");
+        if bind(any).fetch_optional(&self.0.reader).await?.is_none() {
             return Ok(());
         }
         let mut write = self.write().await?;
         let update = format!(
-            "UPDATE enclaves SET seen_at = r.seen_at FROM sessions s JOIN replicas r ON r.id = s.replica \
-             WHERE s.enclave_id = enclaves.id AND s.replica NOT IN ({alive}) \
-             AND (enclaves.seen_at IS NULL OR enclaves.seen_at < r.seen_at)"
+            "UPDATE enclaves SET seen_at = last.seen_at FROM sessions JOIN replicas last ON last.id = sessions.replica \
+             WHERE sessions.enclave_id = enclaves.id AND {dead} \
+             AND (enclaves.seen_at IS NULL OR enclaves.seen_at < last.seen_at)"
         );
         bind(update).execute(write.connection()).await?;
-        bind(format!("DELETE FROM sessions WHERE replica NOT IN ({alive})"))
-            .execute(write.connection())
-            .await?;
+        bind(format!("DELETE FROM sessions WHERE {dead}")).execute(write.connection()).await?;
         write.commit().await
     }
 }

@@ -73,6 +73,10 @@ impl Backend for Postgres {
         ]
     }
 
+    fn time(&self) -> Option<&'static str> {
+        Some("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT")
+    }
+
     fn listen_url(&self) -> Option<&str> {
         Some(&self.url)
     }

@@ -105,6 +105,10 @@ impl Backend for Sqlite {
         &["PRAGMA wal_checkpoint(TRUNCATE)"]
     }
 
+    fn time(&self) -> Option<&'static str> {
+        None
+    }
+
     fn listen_url(&self) -> Option<&str> {
         None
     }

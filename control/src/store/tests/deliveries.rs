@@ -5,7 +5,7 @@ use std::time::Duration;
 use dvx_proto::enclave::Degraded;
 use jiff::SignedDuration;
 
-use super::ground::{Ground, plain};
+use super::ground::{Ground, number, plain, watch};
 use crate::clock;
 use crate::crypto::HashedToken;
 use crate::domain::{AckRecord, Cause, EnclaveIdentity, PageRequest, Revision, SessionId, SessionRecord};
@@ -15,6 +15,7 @@ on_both_engines!(
     a_broker_that_never_came_serves_nothing,
     the_session_that_has_confirmed_least_decides,
     sessions_of_a_process_that_died_do_not_count,
+    clocks_of_replicas_are_not_compared,
     a_broker_that_is_gone_may_serve_for_as_long_as_it_said,
     a_revision_concerns_the_enclave_of_its_agent_or_all,
     many_acks_are_one_statement,
@@ -82,11 +83,39 @@ async fn sessions_of_a_process_that_died_do_not_count(ground: Ground) {
     replica.touch_sessions(std::slice::from_ref(&old), cause.time).await.unwrap();
     store.touch_sessions(std::slice::from_ref(&new), cause.time).await.unwrap();
     store.record_acks(&cause.actor.org, &[ack(&new, 5, &cause)]).await.unwrap();
-    assert_eq!(missing(&store, &cause, 5, 0).await, ["two"]);
-    // The other one says nothing any more.
-    let later = cause.time + SignedDuration::from_secs(8);
-    store.heartbeat(later).await.unwrap();
-    assert!(missing(&store, &cause, 5, 8).await.is_empty());
+    if !store.is_alone() {
+        watch(&store, &replica, 1, [9; 5]);
+        assert_eq!(missing(&store, &cause, 5, 0).await, ["two"], "it may live");
+        watch(&store, &replica, 6, [9]);
+    }
+    assert!(missing(&store, &cause, 5, 0).await.is_empty());
+    store.end_sessions_of_the_dead().await.unwrap();
+    assert_eq!(number(&store, "SELECT COUNT(*) FROM sessions").await, 1);
+}
+
+/// What a replica writes whose clock is wrong, others understand.
+async fn clocks_of_replicas_are_not_compared(ground: Ground) {
+    let (store, cause) = ground.furnished().await;
+    let lab = identity(&ground, &store, &cause, "two").await;
+    let all = store.set_secret(&cause, None, plain("X", "x")).await.unwrap().revision;
+    let replica = ground.replica().await;
+    if store.is_alone() {
+        return;
+    }
+    for hours in [-2, 2] {
+        let wrong = clock::wall() + SignedDuration::from_hours(hours);
+        let broker = session(&lab, &hours.to_string());
+        replica.heartbeat(wrong).await.unwrap();
+        replica.touch_sessions(std::slice::from_ref(&broker), wrong).await.unwrap();
+        store.end_sessions_of_the_dead().await.unwrap();
+        let listed = store.enclave(&cause.actor.org, &lab.name, clock::wall()).await.unwrap();
+        assert!(listed.connected, "{hours} hours");
+        let seen = clock::since(clock::wall(), listed.seen_at.unwrap());
+        assert!(seen < Duration::from_secs(30), "{seen:?} ago at {hours} hours");
+        replica.end_sessions(&[(lab.id.clone(), broker.session)], wrong).await.unwrap();
+        assert_eq!(missing(&store, &cause, all.0, 30).await, ["two"], "it may serve, {hours} hours");
+        assert!(missing(&store, &cause, all.0, 120).await.is_empty(), "it may not, {hours} hours");
+    }
 }
 
 async fn a_broker_that_is_gone_may_serve_for_as_long_as_it_said(ground: Ground) {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use dvx_proto::agent::AuthType;
 use dvx_proto::operator::{AuditEvent, CreateAgent, CreatedEnclave, Role, Selectors};
@@ -145,6 +146,14 @@ pub(crate) fn plain(name: &str, value: &str) -> NewSecret {
             instance_url: None,
             expires_at: None,
         },
+    }
+}
+
+/// Lets a replica look at another one, whose heartbeats from this second on are these.
+pub(crate) fn watch(store: &Store, other: &Store, from: u64, heartbeats: impl IntoIterator<Item = i64>) {
+    let id = other.replica().to_string();
+    for (second, at) in (from..).zip(heartbeats) {
+        store.0.others.look(vec![(id.clone(), at)], clock::monotonic() + Duration::from_secs(second));
     }
 }
 

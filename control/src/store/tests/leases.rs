@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::ground::{Ground, execute};
+use super::ground::{Ground, execute, watch};
 use crate::clock;
 use crate::domain::{LeaseId, Notes, Operation, OperationId, ProviderId, Step};
 use crate::store::{Leased, Store};
@@ -13,6 +13,7 @@ use crate::store::{Leased, Store};
 on_both_engines!(
     a_lease_ends_with_its_replica_and_whoever_lost_it_records_nothing,
     a_lease_of_a_replica_that_is_gone_is_free,
+    a_clock_that_is_ahead_ends_no_lease_of_another_replica,
     a_replica_that_stops_gives_its_leases_back,
     a_lease_of_a_version_that_names_no_replica_ends_by_its_date,
 );
@@ -29,14 +30,6 @@ async fn taken(ground: &Ground) -> (Store, OperationId, LeaseId) {
 
 async fn take(store: &Store) -> Option<(Operation, LeaseId)> {
     store.take_operations(&BTreeSet::new(), 8, clock::wall()).await.unwrap().pop()
-}
-
-/// Lets a replica look at another one, whose heartbeats from this second on are these.
-fn watch(store: &Store, other: &Store, from: u64, heartbeats: impl IntoIterator<Item = i64>) {
-    let id = other.replica().to_string();
-    for (second, at) in (from..).zip(heartbeats) {
-        store.0.others.look(vec![(id.clone(), at)], clock::monotonic() + Duration::from_secs(second));
-    }
 }
 
 async fn a_lease_ends_with_its_replica_and_whoever_lost_it_records_nothing(ground: Ground) {
@@ -64,6 +57,17 @@ async fn a_lease_of_a_replica_that_is_gone_is_free(ground: Ground) {
     let second = ground.replica().await;
     first.sign_off().await.unwrap();
     assert!(take(&second).await.is_some());
+}
+
+async fn a_clock_that_is_ahead_ends_no_lease_of_another_replica(ground: Ground) {
+    let (..) = taken(&ground).await;
+    let second = ground.replica().await;
+    if second.is_alone() {
+        return;
+    }
+    let ahead = clock::wall() + SignedDuration::from_mins(5);
+    second.heartbeat(ahead).await.unwrap();
+    assert!(second.take_operations(&BTreeSet::new(), 8, ahead).await.unwrap().is_empty());
 }
 
 async fn a_replica_that_stops_gives_its_leases_back(ground: Ground) {

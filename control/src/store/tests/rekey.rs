@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::ground::{self, Ground, events, execute, number, opened, plain};
+use jiff::SignedDuration;
+
+use super::ground::{self, Ground, events, execute, number, opened, plain, watch};
 use crate::clock;
 use crate::crypto::Kek;
 use crate::domain::{Once, Outcome, StoredAnswer};
@@ -152,11 +154,18 @@ async fn a_rekey_waits_for_replicas_that_do_not_follow(ground: Ground) {
     let replica = ground.replica().await;
     let new = Kek::generate();
     store.begin_rekey(&new, clock::wall()).await.unwrap();
-    assert_eq!(store.replicas_without(new.id(), clock::wall()).await.unwrap(), 1);
-    let later = clock::wall() + jiff::SignedDuration::from_secs(6);
-    assert_eq!(store.replicas_without(new.id(), later).await.unwrap(), 0, "a dead one is not waited for");
+    assert_eq!(store.replicas_without(new.id()).await.unwrap(), 1);
+    for hours in [-2, 2] {
+        replica.heartbeat(clock::wall() + SignedDuration::from_hours(hours)).await.unwrap();
+        execute(&store, &format!("UPDATE replicas SET keks = '' WHERE id = '{}'", replica.replica())).await;
+        assert_eq!(store.replicas_without(new.id()).await.unwrap(), 1, "it lives, whatever its clock says");
+    }
+    watch(&store, &replica, 1, [9; 6]);
+    assert_eq!(store.replicas_without(new.id()).await.unwrap(), 0, "a dead one is not waited for");
+    watch(&store, &replica, 7, [10]);
+    assert_eq!(store.replicas_without(new.id()).await.unwrap(), 1, "it is back");
     replica.heartbeat(clock::wall()).await.unwrap();
-    assert_eq!(store.replicas_without(new.id(), clock::wall()).await.unwrap(), 0);
+    assert_eq!(store.replicas_without(new.id()).await.unwrap(), 0);
 }
 
 async fn a_rekey_to_yet_another_key_is_refused_meanwhile(ground: Ground) {
