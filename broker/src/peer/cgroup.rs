@@ -182,6 +182,13 @@ mod tests {
     fn only_a_cgroup_file_system_is_taken_for_one() {
         assert!(open_root("/proc".into()).is_none());
         assert!(open_root("/nonexistent".into()).is_none());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let Some(mount) = mount_points(&mounts).next() else {
+            skipped!("only_a_cgroup_file_system_is_taken_for_one, in part: there is no cgroup v2");
+            return;
+        };
+        assert!(open_root(mount.clone()).is_some());
+        assert!(open_root(mount.join("cgroup.procs")).is_none(), "a file of it");
     }
 
     #[test]
@@ -205,24 +212,62 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_became_a_link_is_not_followed() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join("elsewhere/inside")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", tree.path().join("link")).unwrap();
+        let root = open(tree.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let inside = rustix::fs::stat(tree.path().join("elsewhere/inside")).unwrap().st_ino;
+        let mut to_read = VecDeque::new();
+        let found = read_directory(root.as_fd(), "/elsewhere", inside, &mut to_read);
+        assert_eq!(found.as_deref(), Some("/elsewhere/inside"));
+        assert_eq!(read_directory(root.as_fd(), "/link", inside, &mut to_read), None);
+        assert!(to_read.is_empty());
+    }
+
+    #[test]
+    fn what_waits_to_be_read_and_what_is_remembered_is_bounded() {
+        let tree = tempfile::tempdir().unwrap();
+        let names = 0..MAX_REMEMBERED + 3;
+        names.clone().for_each(|name| std::fs::create_dir(tree.path().join(name.to_string())).unwrap());
+        let root = open(tree.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut to_read = VecDeque::from(vec![String::new(); MAX_WAITING - 2]);
+        assert_eq!(read_directory(root.as_fd(), "", 0, &mut to_read), None);
+        assert_eq!(to_read.len(), MAX_WAITING);
+
+        let paths = CgroupPaths { root: Some(root), found: Mutex::default() };
+        for name in names {
+            let number = rustix::fs::stat(tree.path().join(name.to_string())).unwrap().st_ino;
+            let now = Monotonic::since_boot(Duration::from_secs(u64::try_from(name).unwrap()));
+            assert_eq!(paths.find(number, 1001, now).as_deref(), Some(&*format!("/{name}")));
+            assert!(paths.lock().paths.len() <= MAX_REMEMBERED);
+        }
+    }
+
+    #[test]
     fn a_user_who_makes_us_search_in_vain_waits_and_others_do_not() {
         let tree = tempfile::tempdir().unwrap();
         let root = open(tree.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let paths = CgroupPaths { root: Some(root), found: Mutex::default() };
         let at = |millis| Monotonic::since_boot(Duration::from_millis(millis));
-        for _ in 0..2001 {
+        let made = |name: &str| {
+            std::fs::create_dir(tree.path().join(name)).unwrap();
+            rustix::fs::stat(tree.path().join(name)).unwrap().st_ino
+        };
+        for _ in 0..2000 {
             assert_eq!(paths.find(1, 1001, at(5)), None);
         }
+        let last = made("last");
+        assert_eq!(paths.find(last, 1001, at(5)).as_deref(), Some("/last"), "with the last of its credit");
 
-        std::fs::create_dir(tree.path().join("new")).unwrap();
-        let new = rustix::fs::stat(tree.path().join("new")).unwrap().st_ino;
+        let new = made("new");
         assert_eq!(paths.find(new, 1001, at(5)), None, "its credit is used up");
         assert_eq!(paths.known(new), None);
         assert_eq!(paths.find(new, 1001, at(6)).as_deref(), Some("/new"), "the next millisecond");
         assert_eq!(paths.known(new).as_deref(), Some("/new"));
+        assert_eq!(paths.known(last).as_deref(), Some("/last"), "still");
 
-        std::fs::create_dir(tree.path().join("other")).unwrap();
-        let other = rustix::fs::stat(tree.path().join("other")).unwrap().st_ino;
+        let other = made("other");
         paths.lock().paid_until.insert(1001, at(60_000));
         assert_eq!(paths.find(other, 1001, at(6)), None, "still waiting");
         assert_eq!(paths.find(other, 1002, at(6)).as_deref(), Some("/other"), "another user");

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -142,13 +142,19 @@ impl Status {
 }
 
 fn holds(process: &Path, link: &str) -> Holds {
-    let descriptors = match std::fs::read_dir(process.join("fd")) {
-        Ok(descriptors) => descriptors,
-        Err(error) if is_gone(&error) => return Holds::No,
-        Err(_) => return Holds::Unknown,
-    };
-    for descriptor in descriptors {
-        match descriptor.and_then(|descriptor| std::fs::read_link(descriptor.path())) {
+    match std::fs::read_dir(process.join("fd")) {
+        Ok(descriptors) => {
+            among(descriptors.map(|entry| entry.and_then(|entry| std::fs::read_link(entry.path()))), link)
+        }
+        Err(error) if is_gone(&error) => Holds::No,
+        Err(_) => Holds::Unknown,
+    }
+}
+
+/// Looks for a socket among what a process's descriptors lead to. One may have been closed since it was listed.
+fn among(targets: impl Iterator<Item = io::Result<PathBuf>>, link: &str) -> Holds {
+    for target in targets {
+        match target {
             Ok(target) if target == Path::new(link) => return Holds::Yes,
             Ok(_) => {}
             Err(error) if is_gone(&error) => {}
@@ -205,6 +211,20 @@ mod tests {
         std::fs::remove_file(descriptors.join("0")).unwrap();
         std::fs::write(descriptors.join("1"), "no link").unwrap();
         assert!(matches!(holds(&unreadable, "socket:[1]"), Holds::Unknown));
+    }
+
+    #[test]
+    fn a_descriptor_closed_meanwhile_is_passed_over_and_one_that_cannot_be_read_may_be_the_socket() {
+        let socket = || Ok(PathBuf::from("socket:[1]"));
+        let failed = |errno: Errno| Err(io::Error::from_raw_os_error(errno as i32));
+        for gone in [Errno::ENOENT, Errno::ESRCH] {
+            assert!(matches!(among([failed(gone)].into_iter(), "socket:[1]"), Holds::No), "{gone}");
+            assert!(
+                matches!(among([failed(gone), socket()].into_iter(), "socket:[1]"), Holds::Yes),
+                "{gone}"
+            );
+        }
+        assert!(matches!(among([failed(Errno::EACCES)].into_iter(), "socket:[1]"), Holds::Unknown));
     }
 
     #[test]

@@ -31,8 +31,7 @@ pub(super) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Groups, Errno> {
             let mut list = vec![0; bytes / size_of::<u32>()];
             let bytes = option(socket, libc::SOL_SOCKET, libc::SO_PEERGROUPS, &mut list)
                 .map_err(|(errno, _)| errno)?;
-            list.truncate(bytes / size_of::<u32>());
-            Ok(Groups::Many(list.into()))
+            Ok(list.get(..bytes / size_of::<u32>()).unwrap_or_default().into())
         }
         Err((errno, _)) => Err(errno),
     }
@@ -40,12 +39,11 @@ pub(super) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Groups, Errno> {
 
 /// The state of a TCP socket of ours: the first byte of `TCP_INFO` (`struct tcp_info` in `uapi/linux/tcp.h`).
 pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Result<u8, Errno> {
+    // No state is 0: a kernel that tells nothing tells of no connection.
     let mut start = [0_u8; 4];
-    let bytes = option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut start).map_err(|(errno, _)| errno)?;
-    match start {
-        [state, ..] if bytes > 0 => Ok(state),
-        _ => Err(Errno::ENODATA),
-    }
+    option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut start).map_err(|(errno, _)| errno)?;
+    let [state, ..] = start;
+    Ok(state)
 }
 
 /// What is known about a process by its pidfd (`PIDFD_GET_INFO`, Linux 6.13).
@@ -58,12 +56,19 @@ pub(super) fn process_info(pidfd: BorrowedFd<'_>) -> Result<ProcessInfo, Errno> 
     // beyond which the kernel does not write.
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut *info) };
     Errno::result(result)?;
-    let told = |bit: u32| info.mask & u64::from(bit) != 0;
-    Ok(ProcessInfo {
-        pid: info.tgid,
-        real_uid: told(libc::PIDFD_INFO_CREDS).then_some(info.ruid),
-        cgroup: told(libc::PIDFD_INFO_CGROUPID).then_some(info.cgroupid),
-    })
+    Ok(ProcessInfo::told(info))
+}
+
+impl ProcessInfo {
+    /// The mask says which fields the kernel filled in; the others are zero, which as a user would be root.
+    fn told(info: &libc::pidfd_info) -> Self {
+        let told = |bit: u32| info.mask & u64::from(bit) != 0;
+        Self {
+            pid: info.tgid,
+            real_uid: told(libc::PIDFD_INFO_CREDS).then_some(info.ruid),
+            cgroup: told(libc::PIDFD_INFO_CGROUPID).then_some(info.cgroupid),
+        }
+    }
 }
 
 /// Values that may hold any bytes.
@@ -89,5 +94,29 @@ fn option<T: Plain>(
     match Errno::result(result) {
         Ok(_) => Ok(length.min(size_of_val(value))),
         Err(errno) => Err((errno, length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_tell_of_a_process_is_unknown_and_not_zero() {
+        let (creds, cgroup) = (libc::PIDFD_INFO_CREDS, libc::PIDFD_INFO_CGROUPID);
+        for (mask, real_uid, number) in [
+            (libc::PIDFD_INFO_PID, None, None),
+            (libc::PIDFD_INFO_PID | creds, Some(1001), None),
+            (libc::PIDFD_INFO_PID | cgroup, None, Some(77)),
+            (cgroup, None, Some(77)),
+            (creds, Some(1001), None),
+            (creds | cgroup, Some(1001), Some(77)),
+        ] {
+            // SAFETY: the structure consists of integers only, for which zero is a value.
+            let mut info: libc::pidfd_info = unsafe { MaybeUninit::zeroed().assume_init() };
+            (info.mask, info.tgid, info.ruid, info.cgroupid) = (u64::from(mask), 12, 1001, 77);
+            let told = ProcessInfo::told(&info);
+            assert_eq!((told.pid, told.real_uid, told.cgroup), (12, real_uid, number), "{mask:#x}");
+        }
     }
 }

@@ -55,6 +55,10 @@ fn context(test: &str) -> Option<PeerContext> {
     match context.pidfd() {
         Pidfd::Used => Some(context),
         Pidfd::Unused => {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+            let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+            let version = (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap());
+            assert!(version < (6, 13), "{test}: Linux {release} was found unable to tell about processes");
             skipped!("{test}: this kernel does not tell about processes by pidfd (Linux 6.13)");
             None
         }
@@ -311,6 +315,30 @@ fn what_is_refused_is_still_named_for_the_record() {
     let Err(Unidentified { uid, pid, reason, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!((uid, pid), (Some(BOB), Some(child.pid())));
     assert_eq!(reason.to_string(), format!("the peer connected as uid {BOB} but is run by uid {ALICE}"));
+}
+
+/// The pidfds that this process has of another one.
+fn pidfds_of(pid: u32) -> usize {
+    let line = format!("\nPid:\t{pid}\n");
+    let records = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let is_one = |record: &String| record.contains(&line);
+    records.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok()).filter(is_one).count()
+}
+
+#[test]
+fn the_pidfd_of_the_last_peer_is_kept_and_no_other() {
+    let Some(context) = context("the_pidfd_of_the_last_peer_is_kept_and_no_other") else { return };
+    let server = Server::new();
+    let mut children = Vec::new();
+    for _ in 0..2 {
+        children.push(Child::play(&server.script("")));
+        let stream = server.accept();
+        identify(&stream, &context, &rules([])).unwrap();
+        identify(&stream, &context, &rules([])).unwrap();
+        let held: Vec<usize> = children.iter().map(|child| pidfds_of(child.pid())).collect();
+        let expected: &[usize] = if children.len() == 1 { &[1] } else { &[0, 1] };
+        assert_eq!(held, expected);
+    }
 }
 
 #[test]
