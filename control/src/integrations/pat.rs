@@ -29,12 +29,13 @@ impl Integrations {
     ) -> Result<Revision> {
         let name: SecretName =
             format!("{provider}:token").parse().map_err(|_| IntegrationError::UnknownProvider)?;
+        self.rest(&cause.actor.org, self.store().under_way(&cause.actor.org, agent, provider).await?).await?;
+        // Nobody's token is sent anywhere for an agent that cannot have it. It is looked at first: what the same
+        // request has made meanwhile must not refuse it.
+        let before = self.store().integration(&cause.actor.org, agent, provider).await?;
         if self.store().made_before(cause).await?.is_some() {
             return Ok(self.store().revision(&cause.actor.org).await?);
         }
-        self.rest(&cause.actor.org, self.store().under_way(&cause.actor.org, agent, provider).await?).await?;
-        // Nobody's token is sent anywhere for an agent that cannot have it.
-        let before = self.store().integration(&cause.actor.org, agent, provider).await?;
         if before.is_some_and(|before| before.origin != Origin::Manual) {
             return Err(IntegrationError::AlreadyLinked);
         }

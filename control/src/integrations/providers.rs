@@ -37,11 +37,13 @@ impl Integrations {
         request: ProviderRequest,
     ) -> Result<CredentialProvider> {
         let ProviderRequest { name, instance_url, group, mode, rotate_every, token } = request;
+        // Looked at first: what the same request has made meanwhile must not refuse it.
+        let is_taken = self.0.store.provider(&cause.actor.org, &name).await?.is_some();
         if let Some(made) = self.0.store.made_before(cause).await? {
             self.rest(&cause.actor.org, self.0.store.provider_under_way(&made.clone().into()).await?).await?;
             return self.found(&cause.actor.org, &made).await;
         }
-        if self.0.store.provider(&cause.actor.org, &name).await?.is_some() {
+        if is_taken {
             return Err(IntegrationError::NameTaken);
         }
         let gitlab = self.gitlab(&instance_url);

@@ -61,9 +61,11 @@ async fn a_credential_provider_is_made_once() {
     let world = World::new().await;
     let service = world.service();
     let request = || world.request(MODE, Some(Duration::from_secs(30 * 24 * 3600)));
-    let made = service.provider_create(&keyed(&world, "p", 1), request()).await.unwrap();
-    let again = service.provider_create(&keyed(&world, "p", 1), request()).await.unwrap();
-    assert_eq!((made.id.clone(), made.version), (again.id, again.version));
+    let create = async || service.provider_create(&keyed(&world, "p", 1), request()).await.unwrap();
+    let (made, at_once) = tokio::join!(create(), create());
+    assert_eq!(made.id, at_once.id);
+    let (made, again) = (create().await, create().await);
+    assert_eq!((&made.id, made.version), (&again.id, again.version));
     assert_eq!(world.asked("POST", "/self/rotate"), 1);
     let other = service.provider_create(&keyed(&world, "q", 1), request()).await;
     assert!(matches!(other, Err(IntegrationError::NameTaken)), "{other:?}");
