@@ -1,7 +1,5 @@
 //! Requests to the control plane that are not quite HTTP/1.1: one problem, then the end of the connection.
 
-use std::time::Duration;
-
 use dvx_proto::Code;
 use dvx_tests::{Connection, ControlPlane, MALFORMED, Operator};
 
@@ -51,16 +49,24 @@ fn malformed_requests_get_a_problem_over_tls() {
 fn an_unread_body_is_not_taken_for_a_request() {
     let control = ControlPlane::start();
     let authorization = format!("Authorization: Bearer {}\r\n", control.token());
+    let request =
+        |what: &str, more: &str| format!("{what} HTTP/1.1\r\nHost: dvx\r\n{authorization}{more}\r\n");
+    let hidden = request("GET /api/v1/enclaves", "");
+    let next = request("GET /api/v1/whoami", "Connection: close\r\n");
     for target in ["/api/v1/nothing", "/elsewhere", "/api/v1/whoami"] {
-        let mut connection = control.peer().connect().unwrap();
-        let hidden = format!("GET /api/v1/enclaves HTTP/1.1\r\nHost: dvx\r\n{authorization}\r\n");
-        let request = format!(
-            "POST {target} HTTP/1.1\r\nHost: dvx\r\n{authorization}Content-Length: {}\r\n\r\n{hidden}",
-            hidden.len()
-        );
-        let answer = connection.exchange_bytes(request.as_bytes());
-        assert!(matches!(answer.problem(), Code::NotFound | Code::MethodNotAllowed), "{target}: {answer:?}");
-        connection.set_timeout(Duration::from_secs(2));
-        assert_ended(target, &mut connection);
+        let head = request(&format!("POST {target}"), &format!("Content-Length: {}\r\n", hidden.len()));
+        for (before, after) in [(hidden.as_str(), ""), ("", hidden.as_str())] {
+            let mut connection = control.peer().connect().unwrap();
+            let answer = connection.exchange_bytes(format!("{head}{before}").as_bytes());
+            assert!(
+                matches!(answer.problem(), Code::NotFound | Code::MethodNotAllowed),
+                "{target}: {answer:?}"
+            );
+            // The connection has ended, or goes on behind the body.
+            drop(connection.send(format!("{after}{next}").as_bytes()));
+            let rest = String::from_utf8(connection.read_to_end()).unwrap();
+            assert!(!rest.contains("\"items\""), "{target}: the body was carried out: {rest}");
+            assert!(rest.matches("HTTP/1.1").count() <= 1, "{target}: {rest}");
+        }
     }
 }

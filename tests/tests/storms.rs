@@ -110,22 +110,27 @@ fn a_gibibyte_costs_no_memory() {
     let mut world = World::single().build();
     world.start();
     let mut control = ControlPlane::start();
+    let agent = world.caller("alpha");
+    let (broker, replica) = (world.broker().pid(), control.replica().daemon().pid());
     let bearer = format!("Authorization: Bearer {}\r\n", control.token());
-    let places = [
-        (world.broker().pid(), world.socket_path(), "/v1/agent/token", String::new()),
-        (control.replica().daemon().pid(), control.replica().socket.clone(), "/api/v1/enclaves", bearer),
+    let stranger = |socket: &Path| Connection::unix(UnixStream::connect(socket).unwrap());
+    let (ours, theirs) = (world.socket_path(), control.replica().socket.clone());
+    let places: [(&str, u32, &dyn Fn() -> Connection, &str); 3] = [
+        ("/v1/agent/git-credential", broker, &|| agent.unix(), ""),
+        ("/v1/agent/git-credential", broker, &|| stranger(&ours), ""),
+        ("/api/v1/enclaves", replica, &|| stranger(&theirs), &bearer),
     ];
     let chunk = vec![b'x'; 1 << 20];
-    for (pid, socket, path, authorization) in places {
+    for (path, pid, connect, authorization) in places {
         let before = anonymous_kib(pid);
         let body = format!(
             "POST {path} HTTP/1.1\r\nHost: dvx\r\n{authorization}Content-Type: application/json\r\n\
              Content-Length: {GIBIBYTE}\r\n\r\n"
         );
         for head in [body, "GET / HTTP/1.1\r\nHost: dvx\r\nX: ".to_owned()] {
-            let mut stream = UnixStream::connect(&socket).unwrap();
-            stream.write_all(head.as_bytes()).unwrap();
-            let sent = (0..GIBIBYTE / chunk.len()).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+            let mut connection = connect();
+            connection.send(head.as_bytes()).unwrap();
+            let sent = (0..GIBIBYTE / chunk.len()).take_while(|_| connection.send(&chunk).is_ok()).count();
             assert!(sent < 64, "{sent} MiB of {head:?} were taken");
         }
         let grown = anonymous_kib(pid).saturating_sub(before);
