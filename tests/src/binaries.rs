@@ -4,19 +4,35 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of one of the workspace's programs, beside the running test.
+/// The directory of the programs that are to be tested, if not those beside the tests.
+const PROGRAMS: &str = "DVX_TEST_PROGRAMS";
+
+/// What is tested. Other programs belong to the tests.
+const TESTED: [&str; 4] = ["dvx", "dvx-broker", "dvx-control", "dvxir"];
+
+/// The path of one of the workspace's programs, beside the running test unless another place is named.
 ///
 /// `cargo test` builds them before any test runs; where somebody ran a single test on a fresh tree they are
 /// built here.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let directory = directory_of_programs();
+    if let Some(elsewhere) = programs_elsewhere().filter(|_| TESTED.contains(&name)) {
+        let path = elsewhere.join(name);
+        assert!(path.exists(), "{PROGRAMS}: {} is missing", path.display());
+        return path;
+    }
     let path = directory.join(name);
     if !path.exists() {
         BUILT.get_or_init(|| build(&directory));
     }
     assert!(path.exists(), "{} is missing; run cargo build --workspace", path.display());
     path
+}
+
+/// Where the programs are that are to be tested, if not beside the tests.
+pub fn programs_elsewhere() -> Option<PathBuf> {
+    std::env::var_os(PROGRAMS).map(PathBuf::from)
 }
 
 /// `target/<profile>`: a test's own executable lies in its `deps`.

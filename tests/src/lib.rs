@@ -40,8 +40,8 @@ pub mod git;
 use std::io::Write;
 
 pub use audit::{AuditLine, assert_chain, audit_lines};
-pub use binaries::binary;
 pub(crate) use binaries::directory_of_programs;
+pub use binaries::{binary, programs_elsewhere};
 pub use caller::{Caller, CallerSpec};
 pub use cgroup::{Cgroup, cgroup2_mount};
 pub use clock::{eventually, eventually_some, now, within};

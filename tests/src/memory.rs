@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-mod marker;
 mod process;
 
-pub use marker::{Hit, Marker, Needles};
+pub use dvx_needles::{Hit, Marker, Needles};
 pub use process::{Findings, Place, at_rest, look_at_its_end, search_memory};
 
 /// How many times any eight consecutive bytes of the values lie in a text.

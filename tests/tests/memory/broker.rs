@@ -75,7 +75,6 @@ const PATHS: &[Path] = &[
     (Control, "a stream that is cut and taken up again", Stage::cut),
     (Directory, "files that cannot be used", Stage::bad_files),
     (Directory, "files that change as Kubernetes changes them", Stage::kubernetes),
-    (Each, "slow clients that are cut off", Stage::cut_off),
     (Each, "draining, with a client that does not read", Stage::drain),
     (Each, "the end of the process", Stage::end),
     (Each, "an upstream that has been gone for too long", Stage::stale),
@@ -86,12 +85,14 @@ type Path = (With, &'static str, fn(&mut Stage));
 const FILES: &str = "dvx-broker, which reads files";
 const TLS: &str = "dvx-broker of a control plane, by TLS";
 const SOCKET: &str = "dvx-broker of a control plane, by its socket";
+const SLOW: &str = "dvx-broker, when slow clients have been cut off";
 
 /// The tables of this program, with their rows.
 pub(crate) fn tables() -> Vec<(&'static str, Vec<String>)> {
-    [(FILES, Directory), (TLS, Control), (SOCKET, Control)]
-        .map(|(title, with)| (title, paths(with).map(|(_, name, _)| (*name).to_owned()).collect()))
-        .into()
+    let brokers = [(FILES, Directory), (TLS, Control), (SOCKET, Control)];
+    let tables =
+        brokers.map(|(title, with)| (title, paths(with).map(|(_, name, _)| (*name).to_owned()).collect()));
+    tables.into_iter().chain([(SLOW, brokers.map(|(title, _)| title.to_owned()).into())]).collect()
 }
 
 /// What can be done with an upstream.
@@ -247,11 +248,12 @@ impl Stage {
         }
     }
 
-    fn cut_off(&mut self) {
+    fn cut_off(&mut self, title: &str) -> Row {
         for connection in &mut self.slow {
             connection.read_to_end();
         }
-        self.slow.clear();
+        let pid = self.world.broker().pid();
+        self.plants.look(pid, title)
     }
 
     fn drain(&mut self) {
@@ -313,6 +315,10 @@ impl Stage {
         stage
     }
 
+    fn with_files() -> Self {
+        Self::new(world().build(), Source::Directory)
+    }
+
     /// One that takes its values from a control plane, by this address.
     fn with_control(url: fn(&mut ControlPlane) -> String) -> Self {
         let mut control = ControlPlane::start();
@@ -326,6 +332,14 @@ impl Stage {
     }
 }
 
+fn by_tls(control: &mut ControlPlane) -> String {
+    control.url()
+}
+
+fn by_socket(control: &mut ControlPlane) -> String {
+    format!("unix://{}", control.replica().socket.display())
+}
+
 fn world() -> dvx_tests::Builder {
     World::single().tcp().set("limits", "connections", "400").set("limits", "requests_per_second", "0")
 }
@@ -333,21 +347,40 @@ fn world() -> dvx_tests::Builder {
 #[test]
 fn a_broker_that_reads_files_shows_nothing() {
     if !skip_without_root("a_broker_that_reads_files_shows_nothing") {
-        take_all(Stage::new(world().build(), Source::Directory), FILES);
+        take_all(Stage::with_files(), FILES);
     }
 }
 
 #[test]
 fn a_broker_of_a_control_plane_by_tls_shows_nothing() {
     if !skip_without_root("a_broker_of_a_control_plane_by_tls_shows_nothing") {
-        take_all(Stage::with_control(|control| control.url()), TLS);
+        take_all(Stage::with_control(by_tls), TLS);
     }
 }
 
 #[test]
 fn a_broker_of_a_control_plane_by_its_socket_shows_nothing() {
     if !skip_without_root("a_broker_of_a_control_plane_by_its_socket_shows_nothing") {
-        let socket = |control: &mut ControlPlane| format!("unix://{}", control.replica().socket.display());
-        take_all(Stage::with_control(socket), SOCKET);
+        take_all(Stage::with_control(by_socket), SOCKET);
     }
+}
+
+/// Apart from all other paths, and for all upstreams at once: a broker waits for half a minute.
+#[test]
+fn brokers_that_have_cut_slow_clients_off_show_nothing() {
+    if skip_without_root("brokers_that_have_cut_slow_clients_off_show_nothing") {
+        return;
+    }
+    let mut stages = [
+        (FILES, Stage::with_files()),
+        (TLS, Stage::with_control(by_tls)),
+        (SOCKET, Stage::with_control(by_socket)),
+    ];
+    for (_, stage) in &mut stages {
+        stage.start();
+        stage.never_read();
+        stage.stall();
+    }
+    let rows: Vec<Row> = stages.iter_mut().map(|(title, stage)| stage.cut_off(title)).collect();
+    report::settle(SLOW, &rows);
 }

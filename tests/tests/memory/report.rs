@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use dvx_tests::{Place, run};
+use dvx_tests::{Place, programs_elsewhere, run};
 
 /// With this variable set the tables of the document are written anew.
 const WRITE: &str = "DVX_TEST_WRITE_MEMORY_REPORT";
@@ -57,7 +57,11 @@ pub(crate) fn settle_with(title: &str, rows: &[Row], may: impl Fn(&Row) -> bool)
 
 fn table(rows: &[Row]) -> String {
     let sizes = || rows.iter().map(|row| row.bytes / 1024);
-    let build = if cfg!(debug_assertions) { "a build without optimisation" } else { "an optimised build" };
+    let build = match programs_elsewhere() {
+        Some(directory) => format!("the programs in {}", directory.display()),
+        None if cfg!(debug_assertions) => "a build without optimisation".to_owned(),
+        None => "an optimised build".to_owned(),
+    };
     let kernel = run(std::process::Command::new("uname").args(["-s", "-r", "-m"])).success();
     let mut text = format!(
         "{}, {build}. From {} to {} KiB were searched each time, {} times in all.\n\n",
