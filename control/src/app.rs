@@ -156,6 +156,7 @@ impl From<StoreError> for Refusal {
             | StoreError::ReplicasBehind(_)
             | StoreError::StillRead
             | StoreError::SchemaTooNew { .. }
+            | StoreError::Memory(_)
             | StoreError::Corrupt(_) => Self::internal(&error),
         }
     }

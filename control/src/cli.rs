@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use dvx_memory::Arena;
 
 use crate::app::DEFAULT_ORGANISATION;
 use crate::causes::causes;
@@ -172,14 +173,10 @@ fn serve(path: &Path) -> Exit {
 }
 
 fn check(path: &Path, config: &Config, output: Output) -> Exit {
-    let mut errors: Vec<RunError> = Vec::new();
-    // Where there is none yet, `init` makes it.
-    if !matches!(config.kek.try_exists(), Ok(false)) {
-        errors.extend(Kek::read(&config.kek).err().map(RunError::from));
-    }
-    if let Some(https) = &config.listen.https {
-        errors.extend(tls::load(&https.files).err().map(RunError::from));
-    }
+    let errors = match Arena::new(false) {
+        Ok(arena) => keys(config, &arena),
+        Err(error) => vec![error.into()],
+    };
     if !errors.is_empty() {
         for error in errors {
             write_error(&format!("{}: {}", path.display(), causes(&error)));
@@ -191,6 +188,16 @@ fn check(path: &Path, config: &Config, output: Output) -> Exit {
         Output::Table => format!("{}: ok (database {database})\n", path.display()),
         Output::Json => format!("{}\n", serde_json::json!({ "ok": true, "database": database })),
     })
+}
+
+/// What is wrong with the keys.
+fn keys(config: &Config, arena: &Arena) -> Vec<RunError> {
+    // Where there is none yet, `init` makes it.
+    let is_missing = matches!(config.kek.try_exists(), Ok(false));
+    let kek = (!is_missing).then(|| Kek::read(&config.kek, arena).err()).flatten();
+    let https = config.listen.https.as_ref();
+    let tls = https.and_then(|https| tls::load(&https.files, arena).err());
+    kek.map(RunError::from).into_iter().chain(tls.map(RunError::from)).collect()
 }
 
 /// Reads the configuration, or says what is wrong with it.

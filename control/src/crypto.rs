@@ -9,5 +9,5 @@ pub use envelope::{Envelope, Unreadable};
 pub use kek::{Kek, KekError, KekId};
 pub use token::{HashedToken, PlainToken};
 
-pub(crate) use envelope::{Aad, DataKey};
+pub(crate) use envelope::{Aad, DataKey, KeptKey};
 pub(crate) use kek::derive;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvx_gitlab::{Guard, Transport};
+use dvx_memory::{Arena, MemoryError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use thiserror::Error;
@@ -44,6 +45,8 @@ const OTHER_DESCRIPTORS: u32 = 128;
 pub(crate) enum RunError {
     #[error("key-encryption key")]
     Kek(#[from] KekError),
+    #[error("memory for keys")]
+    Memory(#[from] MemoryError),
     #[error("database")]
     Store(#[from] StoreError),
     #[error("TLS")]
@@ -68,7 +71,8 @@ impl RunError {
         match self {
             Self::Kek(_) | Self::Tls(_) => true,
             Self::Store(error) => error.is_configuration(),
-            Self::Bind(_)
+            Self::Memory(_)
+            | Self::Bind(_)
             | Self::Sandbox(_)
             | Self::Metrics(_)
             | Self::Io(..)
@@ -80,8 +84,11 @@ impl RunError {
 
 /// Runs until told to stop.
 pub(crate) fn run(config: Config) -> Result<(), RunError> {
-    let kek = Kek::read(&config.kek)?;
-    let tls = config.listen.https.as_ref().map(|https| tls::load(&https.files)).transpose()?;
+    let arena = Arena::new(false)?;
+    tracing::info!(protection = arena.protection().as_str(), "keys are held in protected memory");
+    let kek = Kek::read(&config.kek, &arena)?;
+    let tls = config.listen.https.as_ref().map(|https| tls::load(&https.files, &arena)).transpose()?;
+    let keys = Keys { arena, kek, tls };
     let gate = Gate::new(limits());
     let sockets = Sockets::open(&config.listen)?;
     sandbox::confine(&config)?;
@@ -91,18 +98,20 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;
-    let ended = runtime.block_on(serve(config, kek, tls, gate, sockets));
+    let ended = runtime.block_on(serve(config, keys, gate, sockets));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(
-    config: Config,
+/// What the control plane has that is not in the database, and where it lies.
+struct Keys {
+    arena: Arena,
     kek: Kek,
     tls: Option<Arc<ServerConfig>>,
-    gate: Gate,
-    sockets: Sockets,
-) -> Result<(), RunError> {
+}
+
+async fn serve(config: Config, keys: Keys, gate: Gate, sockets: Sockets) -> Result<(), RunError> {
+    let Keys { arena, kek, tls } = keys;
     // Holds the socket's name until the very end.
     let _claims = sockets.claims;
     let signals = Signals::new()?;
@@ -158,7 +167,7 @@ async fn serve(
     );
     systemd::ready();
     let files = config.listen.https.map(|Https { files, .. }| files);
-    let ended = signals.wait(&mut tasks, files.as_ref(), &exchange).await;
+    let ended = signals.wait(&mut tasks, files.as_ref(), &exchange, &arena).await;
     systemd::stopping();
     let _all_listeners_are_gone: Result<_, _> = stop.send(true).map_err(drop);
     drain(tasks).await;
@@ -219,12 +228,13 @@ impl Signals {
         tasks: &mut Tasks,
         files: Option<&TlsFiles>,
         exchange: &watch::Sender<Option<Arc<ServerConfig>>>,
+        arena: &Arena,
     ) -> Result<(), RunError> {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hang_up.recv() => reload(files, exchange),
+                _ = self.hang_up.recv() => reload(files, exchange, arena),
                 Some(ended) = tasks.join_next() => return Err(essential(ended)),
             }
         }
@@ -234,13 +244,13 @@ impl Signals {
 }
 
 /// Takes up a new certificate and key. Connections that are open keep what they have.
-fn reload(files: Option<&TlsFiles>, exchange: &watch::Sender<Option<Arc<ServerConfig>>>) {
+fn reload(files: Option<&TlsFiles>, exchange: &watch::Sender<Option<Arc<ServerConfig>>>, arena: &Arena) {
     let Some(files) = files else {
         tracing::info!("there is no certificate to read again");
         return;
     };
     systemd::reloading();
-    match tls::load(files) {
+    match tls::load(files, arena) {
         Ok(config) => {
             exchange.send_replace(Some(config));
             tracing::info!("certificate and key were read again");

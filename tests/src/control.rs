@@ -128,6 +128,11 @@ impl ControlPlane {
         self.ground.path("keys/kek")
     }
 
+    /// Where the key of the certificate lies.
+    pub fn tls_key_path(&self) -> PathBuf {
+        self.ground.path("keys/tls.key")
+    }
+
     /// A command that runs the control plane's program as its user; `--config` of the first replica comes last.
     pub fn command(&self, words: &[&str]) -> Command {
         self.command_of(0, words)

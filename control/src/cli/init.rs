@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use dvx_memory::Arena;
 use dvx_proto::{OperatorName, Secret};
 use zeroize::Zeroizing;
 
@@ -26,7 +27,8 @@ pub(super) fn run(config: &Config, organisation: &str, output: Output) -> Exit {
 }
 
 fn initialise(config: &Config, organisation: &str) -> Result<Secret, RunError> {
-    let kek = kek(config)?;
+    let arena = Arena::new(false)?;
+    let kek = kek(config, &arena)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -43,8 +45,8 @@ fn first_admin() -> Result<OperatorName, RunError> {
 
 /// The key that is there, or else a new one. Not beside a database that has its own already: that one is lost, and
 /// another would only hide it.
-fn kek(config: &Config) -> Result<Kek, KekError> {
-    let missing = match Kek::read(&config.kek) {
+fn kek(config: &Config, arena: &Arena) -> Result<Kek, KekError> {
+    let missing = match Kek::read(&config.kek, arena) {
         Err(KekError::Io { path, source }) if source.kind() == ErrorKind::NotFound => {
             KekError::Io { path, source }
         }
@@ -55,10 +57,10 @@ fn kek(config: &Config) -> Result<Kek, KekError> {
     {
         return Err(missing);
     }
-    match Kek::create(&config.kek) {
+    match Kek::create(&config.kek, arena) {
         // Another init was faster.
         Err(KekError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
-            Kek::read(&config.kek)
+            Kek::read(&config.kek, arena)
         }
         created => created,
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use dvx_memory::Arena;
+
 use super::{Exit, Output, failed, print};
 use crate::clock;
 use crate::config::Config;
@@ -17,8 +19,9 @@ pub(super) fn run(config: &Config, new_kek_file: &Path, output: Output) -> Exit 
 }
 
 fn rekey(config: &Config, new_kek_file: &Path) -> Result<Rekeyed, RunError> {
-    let new = Kek::read(new_kek_file)?;
-    let old = Kek::read(&config.kek)?;
+    let arena = Arena::new(false)?;
+    let new = Kek::read(new_kek_file, &arena)?;
+    let old = Kek::read(&config.kek, &arena)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .on_thread_park(dvx_proto::wipe_stack)
         .worker_threads(1)

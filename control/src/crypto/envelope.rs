@@ -1,12 +1,11 @@
 //! Values under keys of their own, which are encrypted under the KEK.
 
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::KeyInit;
+use dvx_memory::{MemoryError, Slot};
 use dvx_proto::{Secret, without_trace};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::kek::{self, Kek, KekId, random};
+use super::kek::{Kek, KekId, cipher, decrypt, encrypt, random};
 
 /// A value as it is stored: nothing of it can be read without the KEK, and it opens only together with what it
 /// was bound to.
@@ -30,8 +29,12 @@ pub struct Unreadable;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Aad(Vec<u8>);
 
-/// A key that encrypts one value, or an organisation's heads.
+/// A key that encrypts one value, or from which an organisation's heads are authenticated: for as long as it is used.
 pub(crate) struct DataKey(Zeroizing<[u8; 32]>);
+
+/// A data key that is kept, in protected memory. Clones share it.
+#[derive(Clone)]
+pub(crate) struct KeptKey(Slot);
 
 impl Aad {
     pub(crate) fn new(purpose: &str) -> Self {
@@ -88,13 +91,22 @@ impl DataKey {
         key.copy_from_slice(Some(bytes.as_slice()).filter(|bytes| bytes.len() == 32).ok_or(Unreadable)?);
         Ok(Self(key))
     }
+}
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_slice()
+impl KeptKey {
+    pub(crate) fn unwrap(
+        kek: &Kek,
+        aad: &Aad,
+        wrapped: &[u8],
+    ) -> Result<Result<Self, Unreadable>, MemoryError> {
+        without_trace(|| match DataKey::unwrap(kek, aad, wrapped) {
+            Ok(key) => Ok(Ok(Self(kek.protect(key.0.as_slice())?.freeze()))),
+            Err(Unreadable) => Ok(Err(Unreadable)),
+        })
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&*self.0).into())
+    pub(crate) fn expose_secret(&self) -> &[u8] {
+        self.0.expose_secret()
     }
 }
 
@@ -104,7 +116,7 @@ impl Envelope {
         without_trace(|| {
             let key = DataKey::generate();
             let wrapped_key = key.wrapped_under(kek, &aad.of_key());
-            let value = kek::encrypt(&key.cipher(), aad.as_bytes(), value);
+            let value = encrypt(&cipher(key.0.as_slice()), aad.as_bytes(), value);
             Self { kek: kek.id().clone(), wrapped_key, value }
         })
     }
@@ -113,7 +125,7 @@ impl Envelope {
     pub(crate) fn open(&self, kek: &Kek, aad: &Aad) -> Result<Secret, Unreadable> {
         without_trace(|| {
             let key = DataKey::unwrap(kek, &aad.of_key(), &self.wrapped_key)?;
-            let mut value = kek::decrypt(&key.cipher(), aad.as_bytes(), &self.value)?;
+            let mut value = decrypt(&cipher(key.0.as_slice()), aad.as_bytes(), &self.value)?;
             Ok(Secret::from(std::mem::take(&mut *value)))
         })
     }

@@ -11,6 +11,8 @@ use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use dvx_memory::{Arena, MemoryError, Slot, SlotMut};
+use dvx_proto::without_trace;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use thiserror::Error;
@@ -22,14 +24,14 @@ use super::envelope::Unreadable;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KekId(Box<str>);
 
-/// A key-encryption key. Clones share the one copy in memory.
+/// A key-encryption key. The one copy, which clones share, is in protected memory; ciphers get it for one operation.
 #[derive(Clone)]
 pub struct Kek(Arc<Inner>);
 
 struct Inner {
     id: KekId,
-    key: Zeroizing<[u8; Kek::BYTES]>,
-    cipher: Aes256Gcm,
+    key: Slot,
+    arena: Arena,
 }
 
 /// Why a file is not a KEK.
@@ -65,6 +67,9 @@ pub enum KekError {
     /// It holds something else.
     #[error("{} does not hold a key; expected 32 bytes in base64 on one line", .0.display())]
     Malformed(PathBuf),
+    /// There is no memory for it.
+    #[error("memory for keys")]
+    Memory(#[from] MemoryError),
 }
 
 impl Kek {
@@ -74,22 +79,27 @@ impl Kek {
     const FORBIDDEN_MODE: u32 = 0o027;
 
     /// A new one.
-    pub fn generate() -> Self {
-        let mut key = Zeroizing::new([0; Self::BYTES]);
-        random(key.as_mut_slice());
-        Self::new(key)
+    fn random(arena: &Arena) -> Result<Self, MemoryError> {
+        let mut key = arena.allocate(Self::BYTES)?;
+        random(key.as_mut());
+        Ok(Self::new(key, arena))
     }
 
-    fn new(key: Zeroizing<[u8; Self::BYTES]>) -> Self {
+    /// A new one, in memory of its own.
+    #[cfg(test)]
+    pub(crate) fn generate() -> Self {
+        Self::random(&Arena::new(false).unwrap()).unwrap()
+    }
+
+    fn new(key: SlotMut, arena: &Arena) -> Self {
         let mut id = [0; 16];
-        derive(key.as_slice(), b"dvx kek id", &mut id);
+        without_trace(|| derive(key.expose_secret(), b"dvx kek id", &mut id));
         let id = KekId(id.iter().map(|byte| format!("{byte:02x}")).collect());
-        let cipher = Aes256Gcm::new((&*key).into());
-        Self(Arc::new(Inner { id, key, cipher }))
+        Self(Arc::new(Inner { id, key: key.freeze(), arena: arena.clone() }))
     }
 
     /// Reads one from a file that others cannot read.
-    pub fn read(path: &Path) -> Result<Self, KekError> {
+    pub fn read(path: &Path, arena: &Arena) -> Result<Self, KekError> {
         let failed = |source| KekError::Io { path: path.to_owned(), source };
         // Without O_NONBLOCK a FIFO at the path would hold the start for ever.
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY;
@@ -109,24 +119,26 @@ impl Kek {
         // Of its final size, so that no copy is left behind.
         let mut text = Zeroizing::new(Vec::with_capacity(Self::TEXT_BYTES + 2));
         file.take(46).read_to_end(&mut text).map_err(failed)?;
-        Self::decode(&text).ok_or_else(|| KekError::Malformed(path.to_owned()))
+        let key = without_trace(|| Self::decode(&text, arena))?;
+        key.ok_or_else(|| KekError::Malformed(path.to_owned()))
     }
 
-    fn decode(text: &[u8]) -> Option<Self> {
+    fn decode(text: &[u8], arena: &Arena) -> Result<Option<Self>, MemoryError> {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
-        let mut key = Zeroizing::new([0; Self::BYTES]);
         // The decoder wants room for what the length of the text could mean.
-        let mut room = Zeroizing::new([0; Self::BYTES + 3]);
-        let length = STANDARD.decode_slice(text, room.as_mut_slice()).ok()?;
-        key.copy_from_slice(room.get(..length).filter(|bytes| bytes.len() == Self::BYTES)?);
-        Some(Self::new(key))
+        let mut key = arena.allocate(Self::BYTES + 3)?;
+        if STANDARD.decode_slice(text, key.as_mut()) != Ok(Self::BYTES) {
+            return Ok(None);
+        }
+        key.truncate(Self::BYTES);
+        Ok(Some(Self::new(key, arena)))
     }
 
     /// Makes a new one in a new file, that only its owner may read and that is whole or not there.
-    pub fn create(path: &Path) -> Result<Self, KekError> {
-        let kek = Self::generate();
+    pub fn create(path: &Path, arena: &Arena) -> Result<Self, KekError> {
+        let kek = Self::random(arena)?;
         let mut text = Zeroizing::new(String::with_capacity(Self::TEXT_BYTES + 1));
-        STANDARD.encode_string(kek.0.key.as_slice(), &mut text);
+        STANDARD.encode_string(kek.0.key.expose_secret(), &mut text);
         text.push('\n');
         write_new(path, text.as_bytes()).map_err(|source| KekError::Io { path: path.to_owned(), source })?;
         Ok(kek)
@@ -139,27 +151,33 @@ impl Kek {
 
     /// Encrypts: a random nonce, then ciphertext and tag.
     pub(crate) fn encrypt(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
-        encrypt(&self.0.cipher, aad, plain)
+        without_trace(|| encrypt(&cipher(self.0.key.expose_secret()), aad, plain))
     }
 
     pub(crate) fn decrypt(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-        decrypt(&self.0.cipher, aad, sealed)
+        without_trace(|| decrypt(&cipher(self.0.key.expose_secret()), aad, sealed))
+    }
+
+    /// Protected memory beside this key, for another that comes from it.
+    pub(super) fn protect(&self, key: &[u8]) -> Result<SlotMut, MemoryError> {
+        let mut slot = self.0.arena.allocate(key.len())?;
+        slot.as_mut().copy_from_slice(key);
+        Ok(slot)
     }
 
     /// This one, encrypted under another.
     pub(crate) fn wrapped_under(&self, other: &Self) -> Vec<u8> {
-        other.encrypt(&wrapping(self.id()), self.0.key.as_slice())
+        other.encrypt(&wrapping(self.id()), self.0.key.expose_secret())
     }
 
-    /// Another one, which is encrypted under this.
-    pub(crate) fn unwrap_other(&self, id: &KekId, wrapped: &[u8]) -> Result<Self, Unreadable> {
-        let bytes = self.decrypt(&wrapping(id), wrapped)?;
-        let mut key = Zeroizing::new([0; Self::BYTES]);
-        key.copy_from_slice(
-            Some(bytes.as_slice()).filter(|bytes| bytes.len() == Self::BYTES).ok_or(Unreadable)?,
-        );
-        let kek = Self::new(key);
-        if kek.id() == id { Ok(kek) } else { Err(Unreadable) }
+    /// Another one, if it is encrypted under this.
+    pub(crate) fn unwrap_other(&self, id: &KekId, wrapped: &[u8]) -> Result<Option<Self>, MemoryError> {
+        let Ok(bytes) = self.decrypt(&wrapping(id), wrapped) else { return Ok(None) };
+        if bytes.len() != Self::BYTES {
+            return Ok(None);
+        }
+        let kek = Self::new(self.protect(&bytes)?, &self.0.arena);
+        Ok(Some(kek).filter(|kek| kek.id() == id))
     }
 
     /// What shows later that a key is this one.
@@ -196,6 +214,15 @@ impl fmt::Display for KekId {
 }
 
 const NONCE_BYTES: usize = 12;
+
+/// For one operation: what the cipher makes of a key begins with the key. It is wiped when it is dropped.
+#[expect(
+    clippy::expect_used,
+    reason = "keys are made with 32 bytes, and nowhere else than in this module's types"
+)]
+pub(super) fn cipher(key: &[u8]) -> Aes256Gcm {
+    Aes256Gcm::new_from_slice(key).expect("a key has 32 bytes")
+}
 
 pub(super) fn encrypt(cipher: &Aes256Gcm, aad: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut sealed = vec![0; NONCE_BYTES];

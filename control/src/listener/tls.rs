@@ -9,15 +9,20 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dvx_memory::{Arena, MemoryError};
+use dvx_proto::without_trace;
 use nix::fcntl::OFlag;
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use self::key::ProtectedKey;
 use crate::config::TlsFiles;
+
+mod key;
 
 /// A chain of certificates is a few KiB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -47,25 +52,29 @@ pub(crate) enum TlsError {
     Key(PathBuf),
     #[error("certificate {} and key {} cannot be used together", .cert.display(), .key.display())]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("memory for the key")]
+    Memory(#[from] MemoryError),
 }
 
-/// What connections are accepted with.
-pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(&files.cert)?;
-    let key = private_key(&files.key)?;
+/// What connections are accepted with. The key is in the arena.
+pub(crate) fn load(files: &TlsFiles, arena: &Arena) -> Result<Arc<ServerConfig>, TlsError> {
     let pair = |source| TlsError::Pair { cert: files.cert.clone(), key: files.key.clone(), source };
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(pair)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(pair)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(without_trace(|| {
+            let chain = certificates(&files.cert)?;
+            let key = private_key(&files.key)?;
+            // Also looks whether they belong together.
+            let read = CertifiedKey::from_der(chain, key.clone_key(), &provider).map_err(pair)?;
+            let schemes = provider.signature_verification_algorithms.supported_schemes();
+            let key = ProtectedKey::new(&key, read.key.as_ref(), schemes, arena)?;
+            Ok::<_, TlsError>(CertifiedKey::new(read.cert, Arc::new(key)))
+        })?)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

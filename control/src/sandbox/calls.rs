@@ -91,6 +91,9 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_madvise,
     libc::SYS_membarrier,
+    // More of what is protected, for keys.
+    libc::SYS_memfd_secret,
+    libc::SYS_mlock,
     libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,

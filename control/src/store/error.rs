@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dvx_memory::MemoryError;
 use dvx_proto::AgentName;
 use thiserror::Error;
 
@@ -69,6 +70,9 @@ pub enum StoreError {
         /// The newest migration that this program has.
         known: i64,
     },
+    /// A key cannot be kept.
+    #[error("memory for keys")]
+    Memory(#[from] MemoryError),
     /// Ours, or that of whoever edited the database.
     #[error("the database has something that cannot be: {0}")]
     Corrupt(&'static str),

@@ -2,8 +2,9 @@
 //! that was deleted, and a row that was put somewhere else are known for what they are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dvx_proto::without_trace;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::any::AnyRow;
@@ -11,12 +12,12 @@ use sqlx::any::AnyRow;
 use super::row::Columns;
 use super::transaction::Write;
 use super::{Object, Result, Store, StoreError};
-use crate::crypto::{Aad, DataKey, Kek, Unreadable, derive};
+use crate::crypto::{Aad, Kek, KeptKey, Unreadable, derive};
 use crate::domain::{Head, OrgId, Place};
 
 /// Each organisation's key for this, as it was opened first.
 #[derive(Default)]
-pub(super) struct HeadKeys(Mutex<HashMap<OrgId, Arc<DataKey>>>);
+pub(super) struct HeadKeys(Mutex<HashMap<OrgId, KeptKey>>);
 
 /// What an organisation's head key is bound to.
 pub(super) fn head_key_aad(org: &str) -> Aad {
@@ -27,7 +28,7 @@ const SELECT: &str = "SELECT head_key, kek_id FROM organisations WHERE id = $1";
 
 impl Store {
     /// The organisation's head key; inner: it does not open.
-    pub(super) async fn head_key(&self, org: &OrgId) -> Result<Result<Arc<DataKey>, Unreadable>> {
+    pub(super) async fn head_key(&self, org: &OrgId) -> Result<Result<KeptKey, Unreadable>> {
         if let Some(key) = self.0.head_keys.get(org) {
             return Ok(Ok(key));
         }
@@ -39,28 +40,23 @@ impl Store {
 }
 
 impl HeadKeys {
-    fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, Arc<DataKey>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrgId, KeptKey>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, org: &OrgId) -> Option<Arc<DataKey>> {
+    fn get(&self, org: &OrgId) -> Option<KeptKey> {
         self.lock().get(org).cloned()
     }
 
-    fn unwrap(
-        &self,
-        org: &OrgId,
-        kek: Option<Kek>,
-        row: &AnyRow,
-    ) -> Result<Result<Arc<DataKey>, Unreadable>> {
+    fn unwrap(&self, org: &OrgId, kek: Option<Kek>, row: &AnyRow) -> Result<Result<KeptKey, Unreadable>> {
         let Some(kek) = kek else { return Ok(Err(Unreadable)) };
-        let key = DataKey::unwrap(&kek, &head_key_aad(org.as_str()), &row.blob("head_key")?);
-        Ok(key.map(|key| Arc::clone(self.lock().entry(org.clone()).or_insert(Arc::new(key)))))
+        let key = KeptKey::unwrap(&kek, &head_key_aad(org.as_str()), &row.blob("head_key")?)?;
+        Ok(key.map(|key| self.lock().entry(org.clone()).or_insert(key).clone()))
     }
 }
 
 impl Head {
-    fn mac(&self, key: &DataKey, place: &Place) -> Option<Hmac<Sha256>> {
+    fn mac(&self, key: &KeptKey, place: &Place) -> Option<Hmac<Sha256>> {
         let aad = Aad::new("dvx secret head 1")
             .text(place.org.as_str())
             .text(place.agent_id())
@@ -69,25 +65,26 @@ impl Head {
             .number(self.version)
             .number(i64::from(self.deleted));
         let mut derived = zeroize::Zeroizing::new([0; 32]);
-        derive(key.as_bytes(), b"dvx secret head mac", derived.as_mut_slice());
+        derive(key.expose_secret(), b"dvx secret head mac", derived.as_mut_slice());
         let mut mac = Hmac::<Sha256>::new_from_slice(derived.as_slice()).ok()?;
         mac.update(aad.as_bytes());
         Some(mac)
     }
 
-    pub(super) fn authentic(&self, key: &DataKey, place: &Place) -> bool {
-        self.mac(key, place).is_some_and(|mac| mac.verify_slice(&self.mac).is_ok())
+    pub(super) fn authentic(&self, key: &KeptKey, place: &Place) -> bool {
+        without_trace(|| self.mac(key, place).is_some_and(|mac| mac.verify_slice(&self.mac).is_ok()))
     }
 
-    fn signed(mut self, key: &DataKey, place: &Place) -> Self {
-        self.mac = self.mac(key, place).map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default();
+    fn signed(mut self, key: &KeptKey, place: &Place) -> Self {
+        let mac = without_trace(|| self.mac(key, place).map(|mac| mac.finalize().into_bytes().to_vec()));
+        self.mac = mac.unwrap_or_default();
         self
     }
 }
 
 impl Write<'_> {
     /// As [`Store::head_key`], over this transaction's connection: there may be no other.
-    async fn head_key(&mut self, org: &OrgId) -> Result<Result<Arc<DataKey>, Unreadable>> {
+    async fn head_key(&mut self, org: &OrgId) -> Result<Result<KeptKey, Unreadable>> {
         if let Some(key) = self.store().0.head_keys.get(org) {
             return Ok(Ok(key));
         }

@@ -1,7 +1,7 @@
 //! The first organisation, its first admin, and what all of it is encrypted with.
 
-use dvx_proto::OperatorName;
 use dvx_proto::operator::Role;
+use dvx_proto::{OperatorName, without_trace};
 use jiff::Timestamp;
 
 use super::heads::head_key_aad;
@@ -49,14 +49,14 @@ impl Store {
         }
         let kek = write.first_kek(now).await?;
         let org = OrgId::generate(now);
-        let head_key = DataKey::generate();
+        let head_key = without_trace(|| DataKey::generate().wrapped_under(&kek, &head_key_aad(org.as_str())));
         sqlx::query(
             "INSERT INTO organisations (id, name, revision, events, pruned, head_key, kek_id, created_at) \
              VALUES ($1, $2, 0, 0, 0, $3, $4, $5)",
         )
         .bind(org.as_str())
         .bind(name)
-        .bind(head_key.wrapped_under(&kek, &head_key_aad(org.as_str())))
+        .bind(head_key)
         .bind(kek.id().as_str())
         .bind(micros(now))
         .execute(write.connection())

@@ -56,13 +56,17 @@ impl KekRow {
     }
 
     /// This key, from those at hand.
-    fn find(&self, held: &[Kek]) -> Option<Kek> {
+    fn find(&self, held: &[Kek]) -> Result<Option<Kek>> {
         if let Some(kek) = held.iter().find(|kek| *kek.id() == self.id && kek.matches(&self.probe)) {
-            return Some(kek.clone());
+            return Ok(Some(kek.clone()));
         }
-        let wrapped = self.wrapped.as_deref()?;
-        let unwrapped = held.iter().find_map(|kek| kek.unwrap_other(&self.id, wrapped).ok());
-        unwrapped.filter(|kek| kek.matches(&self.probe))
+        let Some(wrapped) = self.wrapped.as_deref() else { return Ok(None) };
+        for kek in held {
+            if let Some(unwrapped) = kek.unwrap_other(&self.id, wrapped)? {
+                return Ok(Some(unwrapped).filter(|kek| kek.matches(&self.probe)));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -84,7 +88,7 @@ impl Store {
         let current = rows.iter().find(|row| !row.next).ok_or(StoreError::NotInitialised)?;
         let mut keks = Vec::with_capacity(rows.len());
         for row in rows {
-            match row.find(&held) {
+            match row.find(&held)? {
                 Some(kek) => keks.push(kek),
                 None => return Err(self.not_held(&current.id, &row.id)),
             }

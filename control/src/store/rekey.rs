@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use dvx_proto::without_trace;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
@@ -198,11 +199,11 @@ impl Write<'_> {
         let Some(row) = row else { return Ok(()) };
         let aad = head_key_aad(org.as_str());
         let wrapped = row.blob("head_key")?;
-        let rewrapped = match DataKey::unwrap(old, &aad, &wrapped) {
+        let rewrapped = without_trace(|| match DataKey::unwrap(old, &aad, &wrapped) {
             Ok(key) => key.wrapped_under(new, &aad),
             // It opens as little afterwards.
             Err(_) => wrapped,
-        };
+        });
         sqlx::query("UPDATE organisations SET head_key = $2, kek_id = $3 WHERE id = $1")
             .bind(org.as_str())
             .bind(rewrapped)

@@ -4,8 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use super::{ControlPlane, Replica, write_private};
-use crate::{Authority, Ground, Planted, Postgres, faketime, run, users};
+use crate::{Authority, Ground, Identity, Planted, Postgres, eventually, faketime, run, users};
 
 /// How a control plane will be.
 pub struct ControlBuilder {
@@ -56,10 +58,8 @@ impl ControlBuilder {
         ground.directory("data", uid, 0o700);
         ground.directory("keys", uid, 0o700);
         let authority = Authority::new();
-        let identity = authority.identity();
         fs::write(ground.path("etc/ca.pem"), authority.pem()).unwrap();
-        fs::write(ground.path("etc/tls.pem"), identity.certificate_pem()).unwrap();
-        write_private(&ground.path("keys/tls.key"), &identity.key_pem(), uid);
+        write_identity(&ground, &authority.identity(), uid);
         let replicas: Vec<Replica> = (0..self.replicas).map(|number| Replica::new(&ground, number)).collect();
         for replica in &replicas {
             fs::write(&replica.config, self.render(&ground, replica)).unwrap();
@@ -138,4 +138,22 @@ impl ControlPlane {
         self.assert_clean("init's stderr", outcome.stderr.as_bytes());
         self.token = token;
     }
+
+    /// Gives the replicas another certificate and key, as whoever renews one does.
+    #[track_caller]
+    pub fn renew_certificate(&mut self) {
+        const DONE: &str = "certificate and key were read again";
+        write_identity(&self.ground, &self.authority.identity(), self.uid);
+        for replica in &mut self.replicas {
+            let times = |replica: &Replica| replica.log().matches(DONE).count();
+            let before = times(replica);
+            replica.daemon().signal(Signal::SIGHUP);
+            eventually(DONE, || times(replica) > before);
+        }
+    }
+}
+
+fn write_identity(ground: &Ground, identity: &Identity, owner: u32) {
+    fs::write(ground.path("etc/tls.pem"), identity.certificate_pem()).unwrap();
+    write_private(&ground.path("keys/tls.key"), &identity.key_pem(), owner);
 }

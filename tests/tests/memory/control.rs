@@ -1,9 +1,15 @@
 //! The control plane, with an instance of GitLab that it reaches by TLS.
 
+use std::fs;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use dvx_tests::{
     Connection, Lab, Operator, Request, look_at_its_end, random_alphanumeric, run, skip_without_root,
 };
 use nix::sys::signal::Signal;
+use p256::Scalar;
+use p256::elliptic_curve::PrimeField;
 use serde_json::{Value, json};
 
 use crate::plants::Plants;
@@ -61,6 +67,7 @@ const PATHS: &[Path] = &[
     ("an unlink of an identity that was made", Stage::unlink),
     ("a link to a project's token, and its unlink", Stage::project),
     ("another token for the credential provider, and its end", Stage::end_provider),
+    ("another certificate and key", Stage::renew),
     ("another key-encryption key", Stage::rekey),
     ("the end of the process", Stage::end),
 ];
@@ -90,8 +97,27 @@ impl Stage {
             let revision = self.unix().set_secret(Some("alpha"), name, value);
             self.unix().delivered(revision);
         }
+        self.plant_keys();
         let token = self.lab.control.token().trim_start_matches("dvxo_").to_owned();
         self.plants.set("the first operator's token", &token);
+    }
+
+    /// The keys that the control plane reads from files.
+    fn plant_keys(&mut self) {
+        let text = fs::read_to_string(self.lab.control.kek_path()).unwrap();
+        self.plants.set("the key-encryption key", STANDARD.decode(text.trim()).unwrap());
+        let text = fs::read_to_string(self.lab.control.tls_key_path()).unwrap();
+        let text: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(text).unwrap();
+        // RFC 5915: an octet string of 32 bytes. The public key comes behind.
+        assert_eq!(der[34..36], [4, 32]);
+        let number: [u8; 32] = der[36..68].try_into().unwrap();
+        self.plants.set("the certificate's key", number);
+        // As the library calculates with it: times 2^256, in words of this machine.
+        let number = Scalar::from_repr(number.into()).unwrap();
+        let mut words = (0..256).fold(number, |number, _| number.double()).to_repr();
+        words.reverse();
+        self.plants.set("the certificate's key, in words", words);
     }
 
     fn plant_token(&mut self, name: &str, token: &str) {
@@ -264,11 +290,21 @@ impl Stage {
         }
     }
 
+    fn renew(&mut self) {
+        self.lab.control.renew_certificate();
+        self.plant_keys();
+        let value = self.plants.text("RENEWED");
+        let revision = self.tls().set_secret(Some("alpha"), "RENEWED", &value);
+        self.unix().delivered(revision);
+    }
+
     fn rekey(&mut self) {
         let control = &self.lab.control;
         let new = control.ground.path("keys/new-kek");
-        control.write_private(&new, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+        let key = random_alphanumeric(32);
+        control.write_private(&new, &format!("{}\n", STANDARD.encode(&key)));
         run(&mut control.command(&["rekey", "--new-kek-file", new.to_str().unwrap()])).success();
+        self.plants.set("the key-encryption key", &key);
         self.snapshot();
     }
 

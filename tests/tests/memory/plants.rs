@@ -49,9 +49,9 @@ impl Plants {
     }
 
     /// A value that somebody else made.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
         self.remove(name);
-        self.live.push(Marker::new(name, value.as_bytes()));
+        self.live.push(Marker::new(name, value.as_ref()));
         self.needles = None;
     }
 

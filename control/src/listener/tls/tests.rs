@@ -3,6 +3,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine;
 
+use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+
 use super::*;
 
 struct Place {
@@ -29,8 +33,12 @@ impl Place {
     }
 
     fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        load(&TlsFiles { cert: self.path("cert"), key: self.path("key") })
+        load(&TlsFiles { cert: self.path("cert"), key: self.path("key") }, &arena())
     }
+}
+
+fn arena() -> Arena {
+    Arena::new(false).unwrap()
 }
 
 /// RFC 7468, without its line breaks, which readers do not need.
@@ -56,7 +64,7 @@ fn a_key_that_others_can_read_or_write_is_refused() {
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let (one, two) = (Place::new(), Place::new());
-    let mixed = load(&TlsFiles { cert: one.path("cert"), key: two.path("key") });
+    let mixed = load(&TlsFiles { cert: one.path("cert"), key: two.path("key") }, &arena());
     assert!(matches!(mixed, Err(TlsError::Pair { .. })));
 }
 
@@ -72,4 +80,65 @@ fn what_is_not_a_certificate_or_a_key_is_named() {
     assert!(!format!("{error:?}").contains("planted"));
     fs::remove_file(place.path("key")).unwrap();
     assert!(matches!(place.load(), Err(TlsError::Io(..))));
+}
+
+/// A certificate of a key, which is written in this form.
+fn served(key: &KeyPair, label: &str, der: &[u8]) -> (Place, CertificateDer<'static>) {
+    let place = Place { directory: tempfile::tempdir().unwrap() };
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(key).unwrap().der().clone();
+    place.write("cert", &pem("CERTIFICATE", &certificate), 0o644);
+    place.write("key", &pem(label, der), 0o600);
+    (place, certificate)
+}
+
+/// Both sides of a handshake, up to where the client has found the server to have the certificate's key.
+fn shake_hands(server: Arc<ServerConfig>, certificate: CertificateDer<'static>, version: usize) {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&rustls::ALL_VERSIONS[version..=version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        server.read_tls(&mut &bytes[..]).unwrap();
+        server.process_new_packets().unwrap();
+        bytes.clear();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+}
+
+#[test]
+fn keys_of_every_kind_and_form_prove_themselves() {
+    let made = |algorithm: &'static SignatureAlgorithm| KeyPair::generate_for(algorithm).unwrap();
+    let rsa = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("rsa.pem")).unwrap();
+    let rsa = KeyPair::from_pkcs8_der_and_sign_algo(&rsa, &rcgen::PKCS_RSA_SHA256).unwrap();
+    let p256 = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let keys = [&p256, &made(&rcgen::PKCS_ECDSA_P384_SHA384), &made(&rcgen::PKCS_ED25519), &rsa];
+    let pkcs8 = keys.map(|key| (key, "PRIVATE KEY", key.serialize_der()));
+    // PKCS #8 has the other forms within.
+    let sec1 = (&p256, "EC PRIVATE KEY", p256.serialize_der()[29..].to_vec());
+    let pkcs1 = (&rsa, "RSA PRIVATE KEY", rsa.serialize_der()[26..].to_vec());
+    for (key, label, der) in pkcs8.into_iter().chain([sec1, pkcs1]) {
+        let (place, certificate) = served(key, label, &der);
+        for version in 0..rustls::ALL_VERSIONS.len() {
+            shake_hands(place.load().unwrap(), certificate.clone(), version);
+        }
+    }
 }
