@@ -125,7 +125,7 @@ impl Listener {
         self.welcome::<_, TcpStream>(stream, peer.uid(), |_| peer, connections);
     }
 
-    /// Serves a connection of this user, or turns it away. `S` is it as it was accepted, `C` as it is read and
+    /// Serves a connection of this user, or turns it away. A user of whom no rule knows is a stranger. `S` is it as it was accepted, `C` as it is read and
     /// written. Who is turned away costs as little as can be, since others wait behind it: all else that `identify`
     /// finds out is asked for only when it counts.
     fn welcome<S, C>(
@@ -138,7 +138,7 @@ impl Listener {
         S: AsFd + Into<C> + Send + 'static,
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.gate.admit(uid) {
+        match self.gate.admit(uid.filter(|uid| self.api.settings.load().rules.mentions(*uid))) {
             Ok(admission) => {
                 let peer = identify(stream.as_fd());
                 self.api.metrics.count_accepted(peer.transport);
@@ -169,6 +169,10 @@ impl Listener {
     {
         let (detail, reason) = match full {
             Full::User => ("this user has as many connections as it may have", "connections of this uid"),
+            Full::Strangers => (
+                "users without an agent have as many connections as they may have",
+                "connections of users without an agent",
+            ),
             Full::Broker => ("the broker has as many connections as it may have", "connections in all"),
         };
         self.api.metrics.count_refused();

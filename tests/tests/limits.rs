@@ -117,6 +117,25 @@ fn one_users_connections_are_not_anothers() {
 }
 
 #[test]
+fn users_without_an_agent_share_the_connections_of_one() {
+    if skip_without_root("users_without_an_agent_share_the_connections_of_one") {
+        return;
+    }
+    let mut world = World::single().tcp().set("limits", "connections", "4").build();
+    world.start();
+    let [first, second] = [fresh_uid(), fresh_uid()].map(|uid| world.caller_as(CallerSpec::user(uid)));
+    let held = (hold(&first, 3), hold(&second, 1));
+    for mut connection in [first.unix(), second.unix(), second.tcp()] {
+        let answer = connection.exchange(&Request::get(WHOAMI));
+        assert_eq!(answer.problem(), Code::TooManyConnections);
+        assert!(answer.text().contains("users without an agent"), "{answer:?}");
+    }
+    assert_eq!(world.caller("alpha").get(WHOAMI).status, 200);
+    drop(held);
+    eventually("places are free again", || second.get(WHOAMI).status == 403);
+}
+
+#[test]
 fn connections_above_the_total_are_told_so() {
     if skip_without_root("connections_above_the_total_are_told_so") {
         return;

@@ -12,8 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use dvx_proto::Code;
+use dvx_proto::agent::Transport;
 use dvx_tests::{
-    Caller, Connection, ControlPlane, Daemon, Request, World, eventually, now, skip_without_root,
+    Agent, Builder, Caller, CallerSpec, Connection, ControlPlane, Daemon, Request, World, eventually,
+    fresh_uid, now, skip_without_root,
 };
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg, sockopt::set_socket_linger,
@@ -196,13 +198,21 @@ fn clients_that_are_killed_while_they_ask_do_no_harm() {
     assert_eq!(unknown.problem(), Code::NotFound);
 }
 
+/// A connection by either transport.
+fn connect(caller: &Caller, transport: Transport) -> std::io::Result<Connection> {
+    match transport {
+        Transport::Unix => caller.try_unix(),
+        Transport::Tcp => caller.tcp_stream(None).map(Connection::tcp),
+    }
+}
+
 /// How long an agent waits for an answer on a connection of its own: the median and the 99th of a hundred.
-fn waits(caller: &Caller, count: usize) -> (Duration, Duration) {
-    let request = Request::get("/v1/agent/credentials/gitlab");
+fn waits(caller: &Caller, transport: Transport, token: &str, count: usize) -> (Duration, Duration) {
+    let request = Request::get("/v1/agent/credentials/gitlab").bearer(token);
     let mut waits: Vec<Duration> = Vec::new();
     for _ in 0..count {
         let start = now();
-        let answer = caller.send(&request);
+        let answer = connect(caller, transport).unwrap().exchange(&request);
         waits.push(start.elapsed());
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -224,32 +234,82 @@ fn one_users_storm_leaves_the_others_served() {
     if skip_without_root("one_users_storm_leaves_the_others_served") {
         return;
     }
-    let mut world = World::pair().build();
+    let mut world = World::pair().tcp().build();
     world.plant("beta", "gitlab");
     world.start();
-    let beta = world.caller("beta");
-    let calm = waits(&beta, 20);
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let beta = world.caller("beta");
+        let token = beta.token();
+        let calm = waits(&beta, transport, &token, 20);
+        let (stop, made) = (&AtomicBool::new(false), &AtomicUsize::new(0));
+        let storm = |caller: Caller| {
+            let _held: Vec<_> = (0..60).filter_map(|_| connect(&caller, transport).ok()).collect();
+            while !stop.load(Ordering::Relaxed) {
+                let one = connect(&caller, transport);
+                drop(one.and_then(|mut connection| connection.send(b"GET /v1/agent/cred")));
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let stormy = thread::scope(|scope| {
+            for caller in [world.caller("alpha"), world.caller("alpha")] {
+                scope.spawn(move || storm(caller));
+            }
+            // Ends the storm also when an answer is not what it should be, which would be waited for otherwise.
+            let _end = Ends(stop);
+            eventually("the storm is on", || made.load(Ordering::Relaxed) > 1000);
+            waits(&beta, transport, &token, 20)
+        });
+        println!(
+            "{transport:?}: one user's {} connections: another's get on a connection of its own takes {:.2?} instead \
+             of {:.2?} (median), {:.2?} instead of {:.2?} (99 of 100)",
+            made.load(Ordering::Relaxed),
+            stormy.0,
+            calm.0,
+            stormy.1,
+            calm.1
+        );
+    }
+}
+
+/// Any of them may be one person: whoever has subordinate users (subuid(5)) can act as thousands.
+#[test]
+fn a_storm_of_fifty_users_leaves_an_agent_served() {
+    if skip_without_root("a_storm_of_fifty_users_leaves_an_agent_served") {
+        return;
+    }
+    const SHARE: usize = 8;
+    let agents: Vec<_> = (0..15).map(|number| Agent::new(&format!("a{number}"), fresh_uid())).collect();
+    let world =
+        World::single().tcp().set("limits", "connections", "8").set("limits", "total_connections", "128");
+    let mut world = agents.iter().cloned().fold(world, Builder::agent).build();
+    world.plant("alpha", "gitlab");
+    world.start();
+    let uids = agents.iter().map(|agent| agent.uid).chain((0..35).map(|_| fresh_uid()));
+    let users: Vec<Caller> = uids.map(|uid| world.caller_as(CallerSpec::user(uid))).collect();
+    // As many as each may have, by turns, so that all there are would be taken three times over.
+    let hold =
+        |round: usize| users.iter().map(move |user| if round % 2 == 0 { user.unix() } else { user.tcp() });
+    let held: Vec<Connection> = (0..SHARE).flat_map(hold).collect();
     let (stop, made) = (&AtomicBool::new(false), &AtomicUsize::new(0));
-    let storm = |caller: Caller| {
-        let _held: Vec<_> = (0..60).filter_map(|_| caller.try_unix().ok()).collect();
-        while !stop.load(Ordering::Relaxed) {
-            drop(caller.try_unix().and_then(|mut connection| connection.send(b"GET /v1/agent/cred")));
-            made.fetch_add(1, Ordering::Relaxed);
+    let alpha = world.caller("alpha");
+    let answers = thread::scope(|scope| {
+        for users in users.chunks(users.len() / 2) {
+            scope.spawn(move || {
+                for user in users.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    drop(user.try_unix().and_then(|mut connection| connection.send(b"GET /v1/agent/cred")));
+                    drop(user.tcp_stream(None));
+                    made.fetch_add(2, Ordering::Relaxed);
+                }
+            });
         }
-    };
-    let stormy = thread::scope(|scope| {
-        for caller in [world.caller("alpha"), world.caller("alpha")] {
-            scope.spawn(move || storm(caller));
-        }
-        // Ends the storm also when an answer is not what it should be, which would be waited for otherwise.
         let _end = Ends(stop);
-        eventually("the storm is on", || made.load(Ordering::Relaxed) > 1000);
-        waits(&beta, 20)
+        eventually("the storm is on", || made.load(Ordering::Relaxed) > 500);
+        let token = alpha.token();
+        let get = Request::get("/v1/agent/credentials/gitlab");
+        let ask = |_| [alpha.send(&get).status, alpha.tcp().exchange(&get.clone().bearer(&token)).status];
+        (0..100).flat_map(ask).filter(|status| *status == 200).count()
     });
-    let connections = made.load(Ordering::Relaxed);
-    println!(
-        "one user's {connections} connections: another's get on a connection of its own takes {:.2?} instead of {:.2?} \
-         (median), {:.2?} instead of {:.2?} (99 of 100)",
-        stormy.0, calm.0, stormy.1, calm.1
-    );
+    assert_eq!(answers, 200, "an agent with nothing to do with it gets every answer");
+    let (kept, refused) = (world.status()["connections"]["open"].as_u64(), made.load(Ordering::Relaxed));
+    println!("{} connections are held, {kept:?} of them open; {refused} more came meanwhile", held.len());
 }

@@ -10,6 +10,13 @@ pub(crate) struct ConnectionLimits {
     pub(crate) total: u32,
 }
 
+/// One place in so many is for users who have few connections: agents that take all that they may have cannot take
+/// the last ones from another one.
+const KEPT: u32 = 8;
+
+/// So many are few. One is not enough: a client that asks twice is back before it is noticed that it was gone.
+const FEW: u32 = 4;
+
 /// Counts open connections. The map holds only users that have one, so it is as bounded as they are.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Mutex<State>>);
@@ -17,13 +24,13 @@ pub(crate) struct Gate(Arc<Mutex<State>>);
 struct State {
     limits: ConnectionLimits,
     total: u32,
-    by_uid: HashMap<Option<u32>, u32>,
+    by_user: HashMap<Option<u32>, u32>,
 }
 
 /// One open connection; it is counted until this is dropped.
 pub(crate) struct Admission {
     gate: Gate,
-    uid: Option<u32>,
+    user: Option<u32>,
 }
 
 /// Which limit was reached.
@@ -31,29 +38,36 @@ pub(crate) struct Admission {
 pub(crate) enum Full {
     /// That of the caller's user.
     User,
+    /// That of all who are nobody's agent.
+    Strangers,
     /// That of the whole broker.
     Broker,
 }
 
 impl Gate {
     pub(crate) fn new(limits: ConnectionLimits) -> Self {
-        Self(Arc::new(Mutex::new(State { limits, total: 0, by_uid: HashMap::new() })))
+        Self(Arc::new(Mutex::new(State { limits, total: 0, by_user: HashMap::new() })))
     }
 
-    /// Lets a connection of this user in; users that the kernel could not name share one place.
-    pub(crate) fn admit(&self, uid: Option<u32>) -> Result<Admission, Full> {
+    /// Lets a connection of this user in. Whoever is nobody's agent, or could not be named, is to be counted as
+    /// none: they have one user's share together, since there may be any number of them.
+    pub(crate) fn admit(&self, user: Option<u32>) -> Result<Admission, Full> {
         let mut state = self.state();
-        if state.total >= state.limits.total {
+        let ConnectionLimits { per_uid: limit, total } = state.limits;
+        if state.total >= total {
             return Err(Full::Broker);
         }
-        let limit = state.limits.per_uid;
-        let count = state.by_uid.entry(uid).or_default();
+        let is_scarce = state.total >= total - total / KEPT;
+        let count = state.by_user.entry(user).or_default();
         if *count >= limit {
-            return Err(Full::User);
+            return Err(user.map_or(Full::Strangers, |_| Full::User));
+        }
+        if is_scarce && *count >= FEW {
+            return Err(Full::Broker);
         }
         *count += 1;
         state.total += 1;
-        Ok(Admission { gate: self.clone(), uid })
+        Ok(Admission { gate: self.clone(), user })
     }
 
     /// Connections that are open now stay, even above a limit that became lower.
@@ -75,10 +89,10 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut state = self.gate.state();
         state.total = state.total.saturating_sub(1);
-        if let Some(count) = state.by_uid.get_mut(&self.uid) {
+        if let Some(count) = state.by_user.get_mut(&self.user) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                state.by_uid.remove(&self.uid);
+                state.by_user.remove(&self.user);
             }
         }
     }
@@ -100,12 +114,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_places_are_for_those_who_have_few() {
+        let gate = Gate::new(ConnectionLimits { per_uid: 40, total: 64 });
+        let mut held: Vec<_> = (0..56).map(|index| gate.admit(Some(index / 28))).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(gate.admit(Some(1)).err(), Some(Full::Broker));
+        held.extend((0..8).map(|index| gate.admit(Some(2 + index / 4))));
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(gate.admit(Some(4)).err(), Some(Full::Broker));
+    }
+
+    #[test]
+    fn whoever_is_nobodys_agent_shares() {
+        let gate = Gate::new(ConnectionLimits { per_uid: 2, total: 8 });
+        let _held: Vec<_> = (0..2).map(|_| gate.admit(None).ok()).collect();
+        assert_eq!(gate.admit(None).err(), Some(Full::Strangers));
+        assert!(gate.admit(Some(1)).is_ok());
+    }
+
+    #[test]
     fn the_total_is_a_limit_of_its_own_and_the_map_shrinks() {
         let gate = Gate::new(ConnectionLimits { per_uid: 2, total: 2 });
         let held = (gate.admit(Some(1)), gate.admit(None));
         assert_eq!(gate.admit(Some(3)).err(), Some(Full::Broker));
         drop(held);
         assert_eq!(gate.open(), 0);
-        assert!(gate.state().by_uid.is_empty());
+        assert!(gate.state().by_user.is_empty());
     }
 }

@@ -85,8 +85,14 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Heading("[limits]"),
             Term("`requests_per_second`", "Of each agent; 0 for no limit. Default 2000."),
-            Term("`connections`", "Of each user, at a time. Default 64."),
-            Term("`total_connections`", "Of all users, at a time. Default 1024."),
+            Term(
+                "`connections`",
+                "Of each user, at a time. Default 64. All users without an agent have as many together.",
+            ),
+            Term(
+                "`total_connections`",
+                "Of all users, at a time. Default 1024. The last eighth is for users who have fewer than four.",
+            ),
             Heading("[hardening]"),
             Term(
                 "`seccomp`",
