@@ -28,6 +28,11 @@ impl Monotonic {
         Self(duration)
     }
 
+    /// How long the machine has been running.
+    pub(crate) const fn uptime(self) -> Duration {
+        self.0
+    }
+
     /// How long ago `earlier` was; nothing when it lies ahead.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -1,9 +1,13 @@
-//! What simulations have in common: a run is a function of its seed, and a failure says which.
+//! What simulations have in common: a run is a function of its seed, and a failure says which. Seeds are run on all
+//! cores.
 //!
 //! `DVX_SIM_SEED=7` runs that one, `DVX_SIM_SEEDS=100000` the first so many, `DVX_SIM_SEEDS=5000..6000` those.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 /// Random numbers that are the same for every run of a seed (SplitMix64).
 pub(crate) struct Dice(u64);
@@ -63,26 +67,50 @@ impl Trace {
     }
 }
 
-/// Runs every seed, until one fails, and says how many there were.
-pub(crate) fn seeds(
-    test: &str,
-    usual: u64,
-    mut run: impl FnMut(u64, &mut Trace) -> Result<(), String>,
-) -> usize {
-    let seeds = chosen(usual);
-    for seed in seeds.clone() {
-        let mut trace = Trace::default();
-        let watched = Watched { seed, test };
-        let result = run(seed, &mut trace);
-        drop(watched);
-        if let Err(what) = result {
-            panic!(
-                "seed {seed}: {what}\n{}again: DVX_SIM_SEED={seed} cargo test -p dvx-broker {test}",
-                trace.show()
-            );
-        }
+/// The seeds that are to be run, each once, by as many threads as there are.
+pub(crate) struct Seeds {
+    test: &'static str,
+    all: Range<u64>,
+    next: AtomicU64,
+}
+
+impl Seeds {
+    /// Those that the environment names, or the usual number.
+    pub(crate) fn new(test: &'static str, usual: u64) -> Self {
+        let all = chosen(usual);
+        Self { test, next: AtomicU64::new(all.start), all }
     }
-    seeds.count()
+
+    pub(crate) fn count(&self) -> usize {
+        usize::try_from(self.all.end - self.all.start).unwrap()
+    }
+
+    /// Calls `worker` on each core; it is to run seeds until there is none left, or one has failed. What lasts for
+    /// longer than one of them it makes itself.
+    pub(crate) fn share(&self, worker: impl Fn() + Sync) {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        thread::scope(|scope| {
+            for _ in 0..cores.min(self.count()) {
+                scope.spawn(&worker);
+            }
+        });
+    }
+
+    /// Runs a seed; none is left where this is false.
+    pub(crate) fn run(&self, run: impl FnOnce(u64, &mut Trace) -> Result<(), String>) -> bool {
+        let seed = self.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= self.all.end {
+            return false;
+        }
+        let mut trace = Trace::default();
+        let watched = Watched { seeds: self, seed };
+        let result = run(seed, &mut trace);
+        if let Err(what) = result {
+            panic!("seed {seed}: {what}\n{}", trace.show());
+        }
+        drop(watched);
+        true
+    }
 }
 
 fn chosen(usual: u64) -> Range<u64> {
@@ -100,19 +128,18 @@ fn chosen(usual: u64) -> Range<u64> {
     }
 }
 
-/// Names the seed when the code under test panics.
-struct Watched<'t> {
+/// Names the seed when it fails, or the code under test panics, and ends the others.
+struct Watched<'s> {
+    seeds: &'s Seeds,
     seed: u64,
-    test: &'t str,
 }
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "seed {}: a panic; again: DVX_SIM_SEED={} cargo test -p dvx-broker {}",
-                self.seed, self.seed, self.test
-            );
+        if thread::panicking() {
+            let (seed, test) = (self.seed, self.seeds.test);
+            self.seeds.next.store(self.seeds.all.end, Ordering::Relaxed);
+            eprintln!("again: DVX_SIM_SEED={seed} cargo test -p dvx-broker {test}");
         }
     }
 }

@@ -7,12 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dvx_proto::AgentName;
-use governor::clock::{Clock, MonotonicClock};
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
+use crate::clock;
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, OurClock, NoOpMiddleware<Duration>>;
+
+/// The clock by which everything else is timed.
+#[derive(Debug, Clone, Copy)]
+struct OurClock;
+
+impl Clock for OurClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        clock::monotonic().uptime()
+    }
+}
 
 /// Refusals that are written to the audit log at once, and per second after that. A caller that is refused
 /// more often than this is making a point, and must not be able to fill the disk with it.
@@ -71,7 +85,7 @@ impl Rate {
     /// Uses up one request, or says how long to wait for the next.
     pub(crate) fn take(&self) -> Result<(), Duration> {
         let Some(limiter) = &self.requests else { return Ok(()) };
-        limiter.check().map_err(|until| until.wait_time_from(MonotonicClock.now()))
+        limiter.check().map_err(|until| until.wait_time_from(OurClock.now()))
     }
 }
 
@@ -92,12 +106,13 @@ impl Refusals {
 }
 
 fn limiter(quota: Quota) -> Limiter {
-    RateLimiter::direct_with_clock(quota, MonotonicClock)
+    RateLimiter::direct_with_clock(quota, OurClock)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Monotonic, Now};
 
     #[test]
     fn one_agent_at_its_limit_leaves_the_others_theirs() {
@@ -107,6 +122,24 @@ mod tests {
         assert!(first.take().is_ok());
         assert!(first.take().is_err());
         assert!(rates.of(&names[1]).unwrap().take().is_ok());
+    }
+
+    #[test]
+    fn a_second_brings_back_what_a_second_may_take() {
+        let name: AgentName = "a".parse().unwrap();
+        let at = |milliseconds| {
+            let mono = Monotonic::since_boot(Duration::from_millis(milliseconds));
+            clock::make_up(Some(Now { mono, ..clock::now() }));
+        };
+        at(5_000);
+        let rates = Rates::new(NonZeroU32::new(4), std::iter::once(&name), None);
+        let granted = || (0..100).filter(|_| rates.of(&name).unwrap().take().is_ok()).count();
+        let counts = [5_000, 5_249, 5_250, 6_250, 60_000].map(|time| {
+            at(time);
+            granted()
+        });
+        clock::make_up(None);
+        assert_eq!(counts, [4, 0, 1, 4, 4]);
     }
 
     #[test]

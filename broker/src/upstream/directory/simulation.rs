@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::worker::Worker;
 use super::*;
 use crate::clock::{Monotonic, Now};
-use crate::simulation::{Dice, Trace, seeds};
+use crate::simulation::{Dice, Seeds, Trace};
 
 /// What an agent has: of `volume` all files change together, as Kubernetes does it.
 const AGENTS: [&str; 2] = ["plain", "volume"];
@@ -359,12 +359,16 @@ fn in_place(path: &Path, text: &str) {
 
 #[test]
 fn whoever_writes_how_ever_what_is_served_was_written_whole_and_is_the_newest() {
-    let arena = Arena::new(false).unwrap();
-    seeds("whoever_writes", 100, |seed, trace| {
-        let mut simulation = Simulation::new(seed, &arena, trace);
-        simulation.run(150)?;
-        drop(simulation);
-        let used = arena.usage().used_bytes;
-        if used == 0 { Ok(()) } else { Err(format!("{used} bytes of protected memory are left behind")) }
+    let seeds = Seeds::new("whoever_writes", 100);
+    seeds.share(|| {
+        let arena = Arena::new(false).unwrap();
+        let run = |seed: u64, trace: &mut Trace| {
+            let mut simulation = Simulation::new(seed, &arena, trace);
+            simulation.run(150)?;
+            drop(simulation);
+            let used = arena.usage().used_bytes;
+            if used == 0 { Ok(()) } else { Err(format!("{used} bytes of protected memory are left behind")) }
+        };
+        while seeds.run(run) {}
     });
 }

@@ -1,15 +1,26 @@
 //! Agents that ask.
 
 use super::*;
+use crate::policy::AgentRule;
 
 /// A request whose answer is held back.
 pub(super) struct Waiting {
     caller: &'static Caller,
     question: Question,
     since: Monotonic,
+    /// Who it was when it asked.
+    agent: Option<AgentRule>,
     /// What the client has not sent yet.
     rest: Option<Rest>,
     answer: Asked,
+}
+
+/// What comes of a request at once.
+enum Looked {
+    /// It came too early.
+    Refused,
+    Answered(Answer),
+    Waiting,
 }
 
 impl Simulation<'_> {
@@ -79,11 +90,11 @@ impl Simulation<'_> {
         let (caller, question) = self.question();
         if matches!(question, Question::Git(_) | Question::Rejected(..)) && self.dice.percent(15) {
             let (mut answer, rest) = self.broker.begin_to_ask(caller, question);
-            return match poll(&mut answer) {
-                Some(answer) => self.judge(caller, question, answer, None),
-                None => {
-                    let rest = Some(rest);
-                    self.waiting.push(Waiting { caller, question, since: self.now, rest, answer });
+            return match self.first_look(caller, &mut answer, None)? {
+                Looked::Refused => Ok(()),
+                Looked::Answered(answer) => self.judge(caller, question, &Got::new(question, answer), None),
+                Looked::Waiting => {
+                    self.hold_back(caller, question, answer, Some(rest));
                     Ok(())
                 }
             };
@@ -99,26 +110,54 @@ impl Simulation<'_> {
         mut answer: Asked,
         before: Option<Option<&Known>>,
     ) -> Result<(), String> {
-        match poll(&mut answer) {
-            Some(answer) => self.judge(caller, question, answer, before),
-            None => {
+        match self.first_look(caller, &mut answer, before)? {
+            Looked::Refused => Ok(()),
+            Looked::Answered(answer) => self.judge(caller, question, &Got::new(question, answer), before),
+            Looked::Waiting => {
                 self.tally.held_back += 1;
-                self.waiting.push(Waiting { caller, question, since: self.now, rest: None, answer });
+                self.hold_back(caller, question, answer, None);
                 Ok(())
             }
         }
+    }
+
+    fn hold_back(&mut self, caller: &'static Caller, question: Question, answer: Asked, rest: Option<Rest>) {
+        let agent = self.broker.agent_of(caller);
+        self.waiting.push(Waiting { caller, question, since: self.now, agent, rest, answer });
+    }
+
+    /// What comes of a request at once. Whether it comes too early is decided before all else, and here.
+    fn first_look(
+        &mut self,
+        caller: &'static Caller,
+        answer: &mut Asked,
+        before: Option<Option<&Known>>,
+    ) -> Result<Looked, String> {
+        let known: Vec<_> = [self.known.as_ref()].into_iter().chain(before).collect();
+        self.pace.ask(&known, caller, self.now);
+        let answer = poll(answer);
+        match answer.as_ref().map(|answer| answer.status().as_u16()) {
+            Some(429) => {
+                self.tally.limited += 1;
+                self.pace.refused(&known, caller, self.now)?;
+                return Ok(Looked::Refused);
+            }
+            // In the middle of a change there are two settings.
+            _ if before.is_some() || self.broker.agent_of(caller).is_none() => {}
+            _ => self.pace.granted(&self.broker.settings.load_full(), caller, self.now)?,
+        }
+        Ok(answer.map_or(Looked::Waiting, Looked::Answered))
     }
 
     pub(super) fn judge(
         &mut self,
         caller: &'static Caller,
         question: Question,
-        answer: Answer,
+        got: &Got,
         before: Option<Option<&Known>>,
     ) -> Result<(), String> {
-        let got = Got::new(question, answer);
         let known: Vec<_> = [self.known.as_ref()].into_iter().chain(before).collect();
-        judge::answer(&known, &self.plane, caller, question, &got, self.clocks(), self.max_stale)?;
+        judge::answer(&known, &self.plane, caller, question, got, self.clocks(), self.max_stale)?;
         match got.number(question) {
             Some(number) => self.is_newest(number, before.is_some())?,
             None => self.tally.refusals += usize::from(matches!(got.outcome, Outcome::Refused(_))),
@@ -156,7 +195,15 @@ impl Simulation<'_> {
                         format!("half a request led to {outcome:?}")
                     })?;
                 }
-                Some(answer) => self.judge(waiting.caller, waiting.question, answer, before)?,
+                Some(answer) => {
+                    let got = Got::new(waiting.question, answer);
+                    // A request is that agent's who began it, and nobody's when the caller is another one by now.
+                    let rules = self.broker.settings.load().rules.clone();
+                    let is_gone = !waiting.agent.is_some_and(|agent| rules.contains(&agent));
+                    if !is_gone || got.outcome != Outcome::Refused("peer-unknown".to_owned()) {
+                        self.judge(waiting.caller, waiting.question, &got, before)?;
+                    }
+                }
                 None => {
                     let waited = self.now.since(waiting.since);
                     expect(waited < Duration::from_secs(60), || format!("held back for {waited:?}"))?;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::Path;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use dvx_memory::Arena;
 use dvx_proto::enclave::{Ack, Frame};
 use dvx_proto::{AgentName, EnclaveName, Fingerprint, ProviderName};
 use http_body_util::{BodyExt, Full};
@@ -21,6 +20,7 @@ use tokio::sync::watch;
 use super::super::lines::Lines;
 use super::super::worker::{Outcome, Stream, Worker};
 use super::super::{Recipient, Roster, Trouble, parse, take};
+use super::Machine;
 use super::callers::{Caller, look_up};
 use super::truth::Question;
 use crate::api::{Answer, Api, Parts, Rates, Rejections, Settings, stepping};
@@ -28,10 +28,9 @@ use crate::audit::Audit;
 use crate::causes::causes;
 use crate::clock;
 use crate::config::AuditSink;
-use crate::identity::Issuer;
 use crate::keyring::{Keyring, View};
 use crate::metrics::Metrics;
-use crate::policy::Rules;
+use crate::policy::{AgentRule, Rules};
 use crate::simulation::Dice;
 use crate::upstream::{Bell, Health, Host, Upstream};
 
@@ -154,13 +153,13 @@ pub(super) fn poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 impl Broker {
-    pub(super) fn new(arena: &Arena, issuer: &Arc<Issuer>, log: &Path, max_stale: Duration) -> Self {
+    pub(super) fn new(machine: &Machine, max_stale: Duration, per_second: Option<u32>) -> Self {
         let enclave: EnclaveName = "lab-1".parse().unwrap();
         let keyring = Arc::new(Keyring::new());
         let rejections = Arc::new(Rejections::default());
         let settings = Arc::new(ArcSwap::from_pointee(Settings {
             rules: Arc::new(Rules::awaited()),
-            rates: Rates::new(None, std::iter::empty(), None),
+            rates: Rates::new(per_second.and_then(NonZeroU32::new), std::iter::empty(), None),
             max_stale,
         }));
         let server = crate::server::host(settings.clone(), keyring.clone(), rejections.clone());
@@ -178,12 +177,13 @@ impl Broker {
             rejections,
             keyring: keyring.clone(),
             upstream,
-            issuer: issuer.clone(),
-            audit: Audit::open(&AuditSink::File(log.to_owned()), &enclave).unwrap(),
+            issuer: machine.issuer.clone(),
+            audit: Audit::open(&AuditSink::File(machine.log()), &enclave).unwrap(),
             metrics: Metrics::new().unwrap(),
             transports: Vec::new(),
         }));
-        let worker = Worker::new(enclave, keyring.clone(), arena.clone(), host.clone(), Roster::new(look_up));
+        let worker =
+            Worker::new(enclave, keyring.clone(), machine.arena.clone(), host.clone(), Roster::new(look_up));
         Self { keyring, settings, api, host, worker, link: None, _requests: requests }
     }
 
@@ -256,6 +256,12 @@ impl Broker {
             return None;
         }
         link.waiting.borrow_and_update().as_ref().map(|ack| ack.revision)
+    }
+
+    /// Who a caller is now.
+    pub(super) fn agent_of(&self, caller: &Caller) -> Option<AgentRule> {
+        let rules = &self.settings.load().rules;
+        rules.agent_for(caller.peer().identity.as_ref().unwrap()).ok().cloned()
     }
 
     /// Asks. The answer may be held back.

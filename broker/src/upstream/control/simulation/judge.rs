@@ -1,6 +1,7 @@
 //! Compares what the broker does with what it may do.
 
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,9 @@ use super::broker::{Broker, poll};
 use super::callers::{CALLERS, Caller};
 use super::plane::{Plane, Told};
 use super::truth::{Outcome, Question, State, grant};
-use crate::api::Answer;
+use crate::api::{Answer, Settings};
 use crate::clock::{Monotonic, Now};
+use crate::keyring::View;
 use http_body_util::BodyExt;
 
 /// What the broker has been told, and when that was confirmed last.
@@ -24,6 +26,8 @@ pub(super) struct Known {
     /// The newest state of which something is.
     pub(super) read: u64,
     pub(super) confirmed: Monotonic,
+    /// What the first of the states takes up.
+    footprint: usize,
 }
 
 /// An answer, taken apart.
@@ -41,7 +45,8 @@ impl Known {
         let carried = before.filter(|_| !told.whole).map_or(0, |before| before.read);
         let read = carried.max(told.read).max(told.revision);
         let states = told.database.states(told.revision, read).to_vec();
-        Self { revision: told.revision, states, read, confirmed: now }
+        let footprint = states.first().map_or(0, |state| state.footprint());
+        Self { revision: told.revision, states, read, confirmed: now, footprint }
     }
 
     fn is_exact(&self) -> bool {
@@ -147,6 +152,24 @@ fn of(
     expect(mixed, || format!("at revision {} it is {:?}", known.revision, allowed(&known.states[0])))
 }
 
+/// What was in force at some time, without holding on to it.
+#[derive(Default)]
+pub(super) struct Seen(Option<(Weak<View>, Weak<Settings>, Option<u64>)>);
+
+impl Seen {
+    /// Whether it is another than the last time, or another is told to be.
+    pub(super) fn is_news(&mut self, broker: &Broker, known: Option<&Known>) -> bool {
+        let (view, settings) = (broker.keyring.load(), broker.settings.load_full());
+        let (view, settings) = (Arc::downgrade(&view), Arc::downgrade(&settings));
+        let read = known.map(|known| known.read);
+        let same = self.0.as_ref().is_some_and(|(seen_view, seen_settings, seen_read)| {
+            seen_view.ptr_eq(&view) && seen_settings.ptr_eq(&settings) && *seen_read == read
+        });
+        self.0 = Some((view, settings, read));
+        !same
+    }
+}
+
 /// Whether all that could be asked for is what was told.
 pub(super) fn everything(broker: &Broker, known: Option<&Known>) -> Result<(), String> {
     let view = broker.keyring.load();
@@ -212,7 +235,7 @@ pub(super) fn rules(broker: &Broker, known: Option<&Known>) -> Result<(), String
 
 /// Whether protected memory holds what it must and nothing else, and what is free of it is blank.
 pub(super) fn memory(arena: &Arena, known: Option<&Known>) -> Result<(), String> {
-    let expected = known.map_or(0, |known| known.states[0].footprint());
+    let expected = known.map_or(0, |known| known.footprint);
     if known.is_none_or(Known::is_exact) {
         let used = arena.usage().used_bytes;
         expect(used == expected, || format!("{used} bytes of protected memory are in use, not {expected}"))?;

@@ -264,7 +264,6 @@ impl Simulation<'_> {
         self.disconnect();
         self.acks.clear();
         (self.waiting, self.known, self.newest) = (Vec::new(), None, BTreeMap::new());
-        let Machine { arena, issuer, .. } = self.machine;
-        self.broker = Broker::new(arena, issuer, &self.machine.log(), self.max_stale);
+        self.broker = Broker::new(self.machine, self.max_stale, self.pace.per_second);
     }
 }

@@ -25,7 +25,7 @@ fn a_request_whose_body_comes_late_is_decided_on_what_is_in_force_then() {
     let machine = Machine::new();
     let _context = machine.runtime.enter();
     let mut trace = Trace::default();
-    let mut it = Simulation::new(0, &machine, &mut trace);
+    let mut it = Simulation::new(0, &machine, &mut trace, None);
     let git = Question::Git("gitlab.com");
     it.plane.operate(0, 1, |state| put(state, "agent1", 1));
     it.settle().unwrap();
@@ -53,7 +53,7 @@ fn an_answer_that_was_held_back_is_not_for_who_is_no_longer_the_agent() {
     let machine = Machine::new();
     let _context = machine.runtime.enter();
     let mut trace = Trace::default();
-    let mut it = Simulation::new(0, &machine, &mut trace);
+    let mut it = Simulation::new(0, &machine, &mut trace, None);
     it.plane.operate(0, 1, |state| put(state, "agent1", 1));
     it.settle().unwrap();
 
