@@ -27,24 +27,25 @@ impl Broker {
     /// Starts the release build; or each of the programs in `DVX_BENCH_BROKER`, to compare them.
     #[track_caller]
     pub fn all() -> Vec<Self> {
+        let user = asking_user();
         let named = settings::words("DVX_BENCH_BROKER", "");
         if named.is_empty() {
             settings::release_program("dvx-broker");
-            return vec![Self::start("dvx-broker", None, |_, _| {})];
+            return vec![Self::start("dvx-broker", None, user, |_| {})];
         }
-        named.iter().map(|path| Self::start(path, Some(Path::new(path)), |_, _| {})).collect()
+        named.iter().map(|path| Self::start(path, Some(Path::new(path)), user, |_| {})).collect()
     }
 
     /// Starts the release build in a world that was changed before, which is told the user that asks.
     #[track_caller]
     pub fn with(change: impl FnOnce(&mut World, u32)) -> Self {
         settings::release_program("dvx-broker");
-        Self::start("dvx-broker", None, change)
+        let user = asking_user();
+        Self::start("dvx-broker", None, user, |world| change(world, user))
     }
 
     #[track_caller]
-    fn start(name: &str, program: Option<&Path>, change: impl FnOnce(&mut World, u32)) -> Self {
-        let user = if users::is_root() { users::fresh_uid() } else { users::own_uid() };
+    fn start(name: &str, program: Option<&Path>, user: u32, change: impl FnOnce(&mut World)) -> Self {
         let mut builder = World::builder().agent(Agent::new(AGENT, user)).tcp();
         if let Some(program) = program {
             builder = builder.program(program);
@@ -52,7 +53,7 @@ impl Broker {
         let mut world =
             builder.set("limits", "requests_per_second", REQUESTS_PER_SECOND).env("RUST_LOG", "warn").build();
         world.plant(AGENT, "gitlab");
-        change(&mut world, user);
+        change(&mut world);
         world.start();
         let body = {
             let _acting = Acting::as_user(user);
@@ -79,6 +80,11 @@ impl Broker {
     fn token(&self) -> String {
         fs::read_to_string(self.world.ground.path(&format!("run/agents/{AGENT}/token"))).unwrap()
     }
+}
+
+/// All brokers of a run have the same agent, since one load generator asks them all.
+fn asking_user() -> u32 {
+    if users::is_root() { users::fresh_uid() } else { users::own_uid() }
 }
 
 fn request() -> Request {
