@@ -34,7 +34,7 @@ pub(crate) use self::caller::Peer;
 use self::framing::RequestBody;
 use self::problem::Refusal;
 pub(crate) use self::rates::{Rates, Refusals};
-use self::record::{Record, RequestIds, Served};
+use self::record::{Entered, Record, RequestIds, Served};
 pub(crate) use self::rejections::Rejections;
 use crate::audit::Audit;
 use crate::clock::{self, Monotonic, Now};
@@ -102,6 +102,8 @@ type InForce = (Arc<Settings>, Arc<View>);
 pub(crate) enum Handling<'a> {
     /// At once, as most are: for them there is nothing that a future would have to keep.
     Done(Answer),
+    /// When its line is in the audit log.
+    Entered(Entered<'a>),
     /// After the request's body has come.
     Waits(Pin<Box<dyn Future<Output = Answer> + Send + 'a>>),
 }
@@ -110,6 +112,7 @@ impl Handling<'_> {
     pub(crate) async fn answer(self) -> Answer {
         match self {
             Self::Done(answer) => answer,
+            Self::Entered(entered) => entered.answer().await,
             Self::Waits(answer) => answer.await,
         }
     }
@@ -165,7 +168,7 @@ impl Api {
             Some(Route::IssueToken | Route::Rejected(_) | Route::GitCredential) => {
                 Handling::Waits(Box::pin(self.handle_body(in_force, peer, route, request, now)))
             }
-            route => Handling::Done(self.handle_head(in_force, peer, route.as_ref(), &request, now)),
+            route => self.handle_head(in_force, peer, route.as_ref(), &request, now),
         }
     }
 
@@ -177,12 +180,12 @@ impl Api {
         route: Option<&Route>,
         request: &Request<impl RequestBody>,
         now: Now,
-    ) -> Answer {
+    ) -> Handling<'_> {
         let mut record = Record::new(&self.request_ids, request.uri().path(), route, now);
         let result = match route {
             Some(route @ Route::Discover) => {
                 match self.check(peer, request).and_then(|()| allow(route, request)) {
-                    Ok(()) => return rendered(self.discovery.clone()),
+                    Ok(()) => return Handling::Done(rendered(self.discovery.clone())),
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -214,7 +217,7 @@ impl Api {
             }
             Err(refusal) => Err(refusal),
         };
-        self.finish(peer, &settings, &record, result)
+        self.finish(peer, &settings, &record, result).answer().await
     }
 
     /// An upstream that changes both takes the rules that will not hold
@@ -228,12 +231,8 @@ impl Api {
     pub(crate) fn note_malformed(&self, peer: &Peer, reason: &'static str) {
         let settings = self.settings.load_full();
         let refusal = Refusal::bad_request("").with_reason(reason);
-        let _answered: Answer = self.finish(
-            peer,
-            &settings,
-            &Record::new(&self.request_ids, "", None, clock::now()),
-            Err(refusal),
-        );
+        let record = Record::new(&self.request_ids, "", None, clock::now());
+        let _answered: Answer = self.refuse(peer, &settings, &record, refusal);
     }
 
     fn check(&self, peer: &Peer, request: &Request<impl RequestBody>) -> Result<(), Refusal> {

@@ -1,12 +1,14 @@
 //! What was decided, one JSON object a line, each line chained to the one before by its SHA-256.
 //!
 //! A line is written before the secret that it is about leaves; where it cannot be written nothing is served.
+//! Requests that come together have their lines written together.
 //! `prev` of a line is the hash of the line before, so that nothing can be changed, taken out or put in without
 //! [`verify`] seeing it. Two things it cannot see: that lines are missing at the very end, and a change of the
 //! last line, since nothing follows that vouches for it. Lines that have been copied elsewhere do.
 
 mod feed;
 mod file;
+mod group;
 mod line;
 mod tail;
 pub(crate) mod verify;
@@ -21,9 +23,11 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 pub(crate) use self::feed::{Batch, Feed, Known, Most, Reader};
+pub(crate) use self::group::{Entry, Unwritten};
 use crate::causes::causes;
 use crate::config::AuditSink;
 use file::LogFile;
+use group::{Group, Round};
 use line::Chain;
 
 /// A decision.
@@ -137,11 +141,14 @@ pub(crate) enum AuditError {
     NotALog(PathBuf),
     #[error("the new audit file {} does not go on from the old one; move it away", .0.display())]
     NotOurs(PathBuf),
-    #[error("cannot write to the audit file {}: there is room for a part of the line only", .0.display())]
+    #[error("cannot write to the audit file {}: there is not enough room", .0.display())]
     Full(PathBuf),
     #[error("cannot write audit lines to stderr")]
     Stderr(#[source] io::Error),
 }
+
+/// Lines wait for each other up to this much: some hundred.
+const MOST_BYTES: usize = 32 * 1024;
 
 /// The audit log.
 pub(crate) struct Audit {
@@ -152,7 +159,10 @@ pub(crate) struct Audit {
 struct State {
     sink: Sink,
     chain: Chain,
-    /// Why the last line could not be written.
+    round: Round,
+    /// Of the lines that wait.
+    group: Option<Group>,
+    /// Why the last lines could not be written.
     failure: Option<String>,
     /// Who copies the lines, if anybody does.
     feed: Option<Arc<Feed>>,
@@ -177,7 +187,16 @@ impl Audit {
                 Sink::File(file)
             }
         };
-        Ok(Self { state: Mutex::new(State { sink, chain, failure: None, feed: None }) })
+        Ok(Self {
+            state: Mutex::new(State {
+                sink,
+                chain,
+                round: Round::default(),
+                group: None,
+                failure: None,
+                feed: None,
+            }),
+        })
     }
 
     /// Tells of every line from now on.
@@ -190,35 +209,51 @@ impl Audit {
         Arc::clone(feed.get_or_insert_with(new))
     }
 
-    /// Writes one line. After an error nothing may be served; the chain is as if the event had not been.
-    pub(crate) fn record(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let State { sink, chain, failure, feed } = &mut *self.state();
-        let line = chain.render(event);
-        let written = match sink {
-            Sink::File(file) => file.append(line),
-            Sink::Stderr => io::Write::write_all(&mut io::stderr().lock(), line).map_err(AuditError::Stderr),
-        };
-        match &written {
-            Ok(()) => {
-                chain.advance();
-                *failure = None;
-                if let Some(feed) = feed {
-                    feed.written(chain);
-                }
-            }
-            Err(error) => *failure = Some(causes(error)),
+    /// Writes one line at once, with those that wait. After an error nothing may be served; the chain is as if the
+    /// event had not been.
+    pub(crate) fn record(&self, event: &Event<'_>) -> Result<(), Unwritten> {
+        let state = &mut *self.state();
+        state.chain.add(event);
+        state.write()
+    }
+
+    /// Takes a line. Nothing may be served before it is [`settled`](Self::settled).
+    pub(crate) fn enter(&self, event: &Event<'_>) -> Entry {
+        let state = &mut *self.state();
+        state.chain.add(event);
+        state.round.count();
+        // stderr takes one line at a time: it cannot be taken back.
+        let waits = state.round.is_crowded()
+            && matches!(state.sink, Sink::File(_))
+            && state.chain.lines().len() < MOST_BYTES;
+        if waits {
+            Entry::Waiting(state.group.get_or_insert_default().clone())
+        } else {
+            Entry::Settled(state.write())
         }
-        written
+    }
+
+    /// Until the line is in the log. After an error nothing may be served; the chain is as if the events of all lines
+    /// that were to be written with it had not been.
+    pub(crate) async fn settled(&self, entry: Entry) -> Result<(), Unwritten> {
+        let group = match entry {
+            Entry::Settled(outcome) => return outcome,
+            Entry::Waiting(group) => group,
+        };
+        group::after_those_that_are_ready().await;
+        let state = &mut *self.state();
+        group.outcome().unwrap_or_else(|| state.write())
+    }
+
+    /// Is told when the serving thread has nothing left to do.
+    pub(crate) fn pause(&self) {
+        self.state().round.end();
     }
 
     /// Goes on in the file that has the configured name now, after a rotation by renaming. On an error the
     /// lines keep going where they went.
     pub(crate) fn reopen(&self) -> Result<(), AuditError> {
-        let State { sink, chain, .. } = &mut *self.state();
-        match sink {
-            Sink::File(file) => file.reopen(chain.head()),
-            Sink::Stderr => Ok(()),
-        }
+        self.state().reopen()
     }
 
     /// Where lines go: a path, or `stderr`.
@@ -231,19 +266,61 @@ impl Audit {
 
     /// Why nothing can be recorded, where that is so. A file that was deleted is made anew first.
     pub(crate) fn health(&self) -> Option<String> {
-        let State { sink, chain, failure, .. } = &mut *self.state();
-        if let Sink::File(file) = sink
+        let state = &mut *self.state();
+        if let Sink::File(file) = &state.sink
             && file.is_deleted()
-            && let Err(error) = file.reopen(chain.head())
+            && let Err(error) = state.reopen()
         {
             return Some(causes(&error));
         }
-        failure.clone()
+        state.failure.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics, and the chain moves on in one step after a line was written.
+        // Nothing in here panics, and the chain moves on in one step after lines were written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Writes the lines that there are.
+    fn write(&mut self) -> Result<(), Unwritten> {
+        let lines = self.chain.lines();
+        let written = match &mut self.sink {
+            Sink::File(file) => file.append(lines),
+            Sink::Stderr => io::Write::write_all(&mut io::stderr().lock(), lines).map_err(AuditError::Stderr),
+        };
+        let outcome = match written {
+            Ok(()) => {
+                if let Some(feed) = &self.feed {
+                    feed.written(&self.chain);
+                }
+                self.chain.written();
+                self.failure = None;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "audit lines not written");
+                self.chain.take_back();
+                self.failure = Some(causes(&error));
+                Err(Unwritten)
+            }
+        };
+        if let Some(group) = self.group.take() {
+            group.settle(outcome);
+        }
+        outcome
+    }
+
+    fn reopen(&mut self) -> Result<(), AuditError> {
+        if !self.chain.lines().is_empty() {
+            // They belong before what comes next. Who waits for them is told what became of them.
+            let _outcome: Result<(), Unwritten> = self.write();
+        }
+        match &mut self.sink {
+            Sink::File(file) => file.reopen(self.chain.head()),
+            Sink::Stderr => Ok(()),
+        }
     }
 }
 

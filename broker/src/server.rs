@@ -95,10 +95,14 @@ pub(crate) fn run(path: &Path, mut config: Config) -> Result<(), RunError> {
         metrics: Metrics::new()?,
         transports,
     }));
+    let serving = api.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Of tokens that callers bring.
-        .on_thread_park(dvx_proto::wipe_stack)
+        .on_thread_park(move || {
+            serving.audit.pause();
+            // Of tokens that callers bring.
+            dvx_proto::wipe_stack();
+        })
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;
     let broker = Broker { gate: Gate::new(limits), api, arena, config, path: path.to_owned(), token_files };

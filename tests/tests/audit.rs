@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use dvx_proto::{Code, Fingerprint};
 use dvx_tests::{
-    AuditLine, Caller, CallerSpec, Outcome, Request, World, assert_chain, audit_lines, eventually, fresh_uid,
-    run, skip, skip_without_root,
+    AuditLine, Caller, CallerSpec, Connection, Outcome, Request, Response, World, assert_chain, audit_lines,
+    eventually, fresh_uid, run, skip, skip_without_root,
 };
 use nix::sys::signal::Signal;
 
@@ -123,6 +123,32 @@ fn every_answer_is_one_line() {
     assert_eq!(lines[14].text_of("transport"), "tcp");
     let ids: BTreeSet<String> = lines.iter().map(|line| line.text_of("request_id")).collect();
     assert_eq!(ids.len(), lines.len(), "a request's id is its own");
+}
+
+/// The answers to all of these, asked while the broker stands still and so at once.
+fn at_once(world: &mut World, connections: &mut [Connection]) -> Vec<Response> {
+    world.broker().signal(Signal::SIGSTOP);
+    for connection in &mut *connections {
+        connection.send(&Request::get(GITLAB).bytes("dvx")).unwrap();
+    }
+    world.broker().signal(Signal::SIGCONT);
+    connections.iter_mut().map(|connection| connection.response().unwrap()).collect()
+}
+
+#[test]
+fn however_many_ask_at_once_each_has_its_line_before_its_answer() {
+    const ROUNDS: usize = 10;
+    let mut world = World::single().set("limits", "requests_per_second", "1000").build();
+    world.plant("alpha", "gitlab");
+    world.start();
+    let caller = world.caller("alpha");
+    let mut connections: Vec<_> = (0..16).map(|_| caller.unix()).collect();
+    for round in 1..=ROUNDS {
+        let answers = at_once(&mut world, &mut connections);
+        assert!(answers.iter().all(|answer| answer.status == 200));
+        assert_eq!(world.audit().len(), round * connections.len());
+    }
+    assert_chain(&world.audit());
 }
 
 #[test]
@@ -340,6 +366,13 @@ fn a_full_disk_stops_the_serving_and_room_starts_it_again() {
         world.assert_clean("a refusal", &answer.body);
     }
     assert_eq!(caller.send(&Request::post("/v1/agent/token")).problem(), Code::AuditUnavailable);
+    let mut connections: Vec<_> = (0..16).map(|_| caller.unix()).collect();
+    for _ in 0..2 {
+        for answer in at_once(&mut world, &mut connections) {
+            assert_eq!(answer.problem(), Code::AuditUnavailable);
+            world.assert_clean("a refusal", &answer.body);
+        }
+    }
     let ready = world.admin("/readyz");
     assert!(ready.text().contains("audit"), "readiness says so: {ready:?}");
     assert_eq!(world.status()["audit"]["ok"], false);

@@ -13,8 +13,8 @@ use super::answer::{self, Answer};
 use super::caller::Peer;
 use super::framing::is_injection;
 use super::problem::Refusal;
-use super::{Api, Settings};
-use crate::audit::{Action, AuditError, Event, Verdict};
+use super::{Api, Handling, Settings};
+use crate::audit::{Action, Entry, Event, Unwritten, Verdict};
 use crate::clock::{self, Now};
 use crate::hex;
 use crate::keyring::View;
@@ -69,6 +69,22 @@ pub(super) struct Served {
     pub(super) reason: Option<&'static str>,
 }
 
+/// An answer whose line waits for others.
+pub(crate) struct Entered<'a> {
+    api: &'a Api,
+    action: Action,
+    answer: Answer,
+    entry: Entry,
+}
+
+impl Entered<'_> {
+    /// Once the line is written.
+    pub(super) async fn answer(self) -> Answer {
+        let outcome = self.api.audit.settled(self.entry).await;
+        self.api.release(self.action, self.answer, outcome)
+    }
+}
+
 impl<'a> Record<'a> {
     pub(super) fn new(ids: &RequestIds, path: &str, route: Option<&'a Route>, now: Now) -> Self {
         let (action, subject) = match route {
@@ -120,25 +136,38 @@ impl Api {
         settings: &Settings,
         record: &Record<'_>,
         result: Result<Served, Refusal>,
-    ) -> Answer {
-        match result {
-            Ok(served) => {
-                let mut event = event(peer, record, Verdict::Served, served.reason);
-                event.fingerprint = served.fingerprint;
-                event.revision = served.revision;
-                match self.audit.record(&event) {
-                    Ok(()) => {
-                        self.metrics.count(record.action, Verdict::Served);
-                        served.answer
-                    }
-                    Err(error) => self.unrecorded(record.action, &error),
-                }
-            }
-            Err(refusal) => self.refuse(peer, settings, record, refusal),
+    ) -> Handling<'_> {
+        let served = match result {
+            Ok(served) => served,
+            Err(refusal) => return Handling::Done(self.refuse(peer, settings, record, refusal)),
+        };
+        let mut event = event(peer, record, Verdict::Served, served.reason);
+        event.fingerprint = served.fingerprint;
+        event.revision = served.revision;
+        let (action, answer) = (record.action, served.answer);
+        match self.audit.enter(&event) {
+            Entry::Settled(outcome) => Handling::Done(self.release(action, answer, outcome)),
+            entry @ Entry::Waiting(_) => Handling::Entered(Entered { api: self, action, answer, entry }),
         }
     }
 
-    fn refuse(&self, peer: &Peer, settings: &Settings, record: &Record<'_>, refusal: Refusal) -> Answer {
+    fn release(&self, action: Action, answer: Answer, outcome: Result<(), Unwritten>) -> Answer {
+        match outcome {
+            Ok(()) => {
+                self.metrics.count(action, Verdict::Served);
+                answer
+            }
+            Err(Unwritten) => self.unrecorded(action),
+        }
+    }
+
+    pub(super) fn refuse(
+        &self,
+        peer: &Peer,
+        settings: &Settings,
+        record: &Record<'_>,
+        refusal: Refusal,
+    ) -> Answer {
         let verdict = refusal.verdict();
         self.metrics.count(record.action, verdict);
         let rate = record.agent.and_then(|agent| settings.rates.of(agent));
@@ -171,8 +200,7 @@ impl Api {
         }
     }
 
-    fn unrecorded(&self, action: Action, error: &AuditError) -> Answer {
-        tracing::debug!(%error, "audit line not written, nothing served");
+    fn unrecorded(&self, action: Action) -> Answer {
         self.metrics.count(action, Verdict::Unavailable);
         self.metrics.count_audit_failure();
         Refusal::new(Code::AuditUnavailable, "the audit log cannot be written, so nothing is served")

@@ -78,11 +78,10 @@ impl Feed {
         Arc::new(Self { news: Notify::new(), source: Source::Memory(Mutex::default()) })
     }
 
-    /// A line was written: the last one of this chain.
+    /// The lines of this chain were written; where they are kept here it was one.
     pub(super) fn written(&self, chain: &Chain) {
         if let Source::Memory(queue) = &self.source {
-            let (seq, line) = chain.last();
-            lock(queue).push(seq, chain.head(), line);
+            lock(queue).push(chain.last_seq(), chain.head(), chain.lines());
         }
         self.news.notify_one();
     }

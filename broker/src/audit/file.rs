@@ -44,16 +44,16 @@ impl LogFile {
         Ok((Self { path: path.to_owned(), file, length }, end))
     }
 
-    /// Appends a line by one write(2), or leaves the file as it was.
-    pub(super) fn append(&mut self, line: &[u8]) -> Result<(), AuditError> {
+    /// Appends whole lines by one write(2), or leaves the file as it was.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AuditError> {
         let written = loop {
-            match rustix::io::write(&self.file, line) {
+            match rustix::io::write(&self.file, lines) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other,
             }
         };
         match written {
-            Ok(written) if written == line.len() => {
+            Ok(written) if written == lines.len() => {
                 self.length += written as u64;
                 Ok(())
             }
@@ -68,7 +68,7 @@ impl LogFile {
         }
     }
 
-    /// Takes back a part of a line. The next write must not follow it.
+    /// Takes back a part of what was to be written. The next write must not follow it.
     fn cut(&mut self) -> Result<(), AuditError> {
         let cut = || {
             if self.file.metadata()?.len() > self.length { self.file.set_len(self.length) } else { Ok(()) }

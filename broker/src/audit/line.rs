@@ -27,10 +27,20 @@ static TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 /// Renders lines into one buffer, each with its number and the hash of the one before.
 pub(super) struct Chain {
     enclave: EnclaveName,
+    /// Where the chain ends in the log.
+    end: Place,
+    /// Where it ends with the lines that are still to be written.
+    next: Place,
+    /// Those lines.
+    lines: Vec<u8>,
+    second: Second,
+}
+
+/// What the next line says about the one before.
+#[derive(Clone, Copy)]
+struct Place {
     seq: u64,
     prev: Head,
-    line: Vec<u8>,
-    second: Second,
 }
 
 /// A second as text. Many lines can share one, and to divide it into years and days takes a sixth of the time that
@@ -43,43 +53,68 @@ struct Second {
 
 impl Chain {
     pub(super) fn new(enclave: &EnclaveName) -> Self {
+        let start = Place { seq: FIRST_SEQ, prev: ZEROS };
         Self {
             enclave: enclave.clone(),
-            seq: FIRST_SEQ,
-            prev: ZEROS,
-            line: Vec::with_capacity(1024),
+            end: start,
+            next: start,
+            lines: Vec::with_capacity(1024),
             second: Second::default(),
         }
     }
 
     /// Goes on after a line of an earlier run.
     pub(super) fn resume(&mut self, end: &End) {
-        self.seq = end.seq.saturating_add(1);
-        self.prev = end.head;
+        self.end = Place { seq: end.seq.saturating_add(1), prev: end.head };
+        self.next = self.end;
     }
 
     pub(super) fn enclave(&self) -> &EnclaveName {
         &self.enclave
     }
 
-    /// The last line that was written, with its newline, and its number.
-    pub(super) fn last(&self) -> (u64, &[u8]) {
-        (self.seq.saturating_sub(1), &self.line)
+    /// What is to be written: whole lines, each with its newline.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
     }
 
-    /// The hash of the last line that was written.
+    /// The number of the last line that was rendered.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.next.seq.saturating_sub(1)
+    }
+
+    /// The hash of the last line that was rendered.
     pub(super) fn head(&self) -> &Head {
-        &self.prev
+        &self.next.prev
     }
 
-    /// The event as a line with its newline. Until [`advance`](Self::advance) it is not part of the chain.
-    pub(super) fn render(&mut self, event: &Event<'_>) -> &[u8] {
-        let line = &mut self.line;
-        line.clear();
+    /// Adds the event's line to those that are to be written.
+    pub(super) fn add(&mut self, event: &Event<'_>) {
+        let start = self.lines.len();
+        self.render(event);
+        // Without the newline.
+        let line = self.lines.get(start..self.lines.len() - 1).unwrap_or_default();
+        self.next = Place { seq: self.next.seq.saturating_add(1), prev: hash(line) };
+    }
+
+    /// The lines have been written.
+    pub(super) fn written(&mut self) {
+        self.end = self.next;
+        self.lines.clear();
+    }
+
+    /// The lines could not be written, and it is as if their events had not been.
+    pub(super) fn take_back(&mut self) {
+        self.next = self.end;
+        self.lines.clear();
+    }
+
+    fn render(&mut self, event: &Event<'_>) {
+        let line = &mut self.lines;
         line.extend_from_slice(b"{\"time\":\"");
         self.second.write(event.time, line);
         line.extend_from_slice(b"\",\"seq\":");
-        number(line, self.seq);
+        number(line, self.next.seq);
         text(line, b",\"enclave\":", Some(self.enclave.as_str()));
         text(line, b",\"agent\":", event.agent);
         optional_number(line, b",\"uid\":", event.uid.map(u64::from));
@@ -104,15 +139,8 @@ impl Chain {
         optional_number(line, b",\"revision\":", event.revision);
         text(line, b",\"request_id\":", Some(event.request_id));
         line.extend_from_slice(b",\"prev\":\"");
-        line.extend_from_slice(&self.prev);
+        line.extend_from_slice(&self.next.prev);
         line.extend_from_slice(b"\"}\n");
-        line
-    }
-
-    /// Makes the line that was rendered last the end of the chain.
-    pub(super) fn advance(&mut self) {
-        self.prev = hash(self.line.strip_suffix(b"\n").unwrap_or(&self.line));
-        self.seq = self.seq.saturating_add(1);
     }
 }
 

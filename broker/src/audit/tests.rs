@@ -33,33 +33,33 @@ fn open(path: &Path) -> Result<Audit, AuditError> {
     Audit::open(&AuditSink::File(path.to_owned()), &enclave())
 }
 
-struct Log {
+pub(super) struct Log {
     directory: tempfile::TempDir,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.path("audit.jsonl")
     }
 
-    fn open(&self) -> Audit {
+    pub(super) fn open(&self) -> Audit {
         open(&self.file()).unwrap()
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         fs::read_to_string(self.file()).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// The numbers of the lines of a chain that goes on through these files.
-    fn seqs(&self, names: &[&str]) -> (u64, u64) {
+    pub(super) fn seqs(&self, names: &[&str]) -> (u64, u64) {
         let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
         let intact = verify(&paths).unwrap_or_else(|found| panic!("{found}"));
         (intact.first_seq.unwrap(), intact.last_seq.unwrap())
@@ -247,7 +247,11 @@ fn a_rotation_into_a_foreign_log_is_refused_and_the_old_one_stays_in_use() {
 }
 
 /// No file of this process grows beyond 1 GiB while this lives. No other test writes one that large.
-struct FileSizeLimit;
+pub(super) struct FileSizeLimit {
+    _alone: MutexGuard<'static, ()>,
+}
+
+static LIMITED: Mutex<()> = Mutex::new(());
 
 impl FileSizeLimit {
     const BYTES: u64 = 1 << 30;
@@ -258,11 +262,12 @@ impl FileSizeLimit {
         setrlimit(Resource::Fsize, Rlimit { current: limit.or(maximum), maximum }).unwrap();
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        let alone = LIMITED.lock().unwrap_or_else(PoisonError::into_inner);
         // The signal that comes with the error would end the process.
         nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGXFSZ).thread_block().unwrap();
         Self::set(Some(Self::BYTES));
-        Self
+        Self { _alone: alone }
     }
 }
 
@@ -272,35 +277,59 @@ impl Drop for FileSizeLimit {
     }
 }
 
+/// A log whose file is nearly as large as it may become. It ends with the first line of a chain.
+pub(super) struct NearlyFull {
+    pub(super) log: Log,
+    /// Where that line is.
+    start: u64,
+    pub(super) line: Vec<u8>,
+}
+
+impl NearlyFull {
+    /// With so much room behind the line.
+    pub(super) fn new(room: impl FnOnce(&[u8]) -> usize) -> Self {
+        let log = Log::new();
+        log.open().record(&EVENT).unwrap();
+        let line = fs::read(log.file()).unwrap();
+        let file = OpenOptions::new().write(true).open(log.file()).unwrap();
+        let start = FileSizeLimit::BYTES - (line.len() + room(&line)) as u64;
+        file.write_all_at(b"\n", start - 1).unwrap();
+        file.write_all_at(&line, start).unwrap();
+        Self { log, start, line }
+    }
+
+    /// All from that line on.
+    pub(super) fn end(&self) -> Vec<u8> {
+        let file = fs::File::open(self.log.file()).unwrap();
+        let mut end = vec![0; usize::try_from(file.metadata().unwrap().len() - self.start).unwrap()];
+        file.read_exact_at(&mut end, self.start).unwrap();
+        end
+    }
+
+    /// The numbers of the lines from that line on.
+    pub(super) fn seqs(&self) -> (u64, u64) {
+        fs::write(self.log.path("end"), self.end()).unwrap();
+        self.log.seqs(&["end"])
+    }
+}
+
 #[test]
 fn a_full_disk_is_an_error_that_leaves_whole_lines_and_passes() {
-    let log = Log::new();
-    log.open().record(&EVENT).unwrap();
-    let line = fs::read(log.file()).unwrap();
-    let room = 100;
-    let file = OpenOptions::new().write(true).open(log.file()).unwrap();
-    let before = FileSizeLimit::BYTES - line.len() as u64 - room;
-    file.write_all_at(b"\n", before - 1).unwrap();
-    file.write_all_at(&line, before).unwrap();
-    let audit = log.open();
+    let full = NearlyFull::new(|_| 100);
+    let audit = full.log.open();
     assert_eq!(audit.health(), None);
 
     let limit = FileSizeLimit::new();
     for _ in 0..3 {
-        assert!(matches!(audit.record(&EVENT), Err(AuditError::Full(_))));
+        assert_eq!(audit.record(&EVENT), Err(Unwritten));
         assert!(audit.health().is_some_and(|why| why.contains("cannot write to the audit file")));
-        assert_eq!(fs::metadata(log.file()).unwrap().len(), FileSizeLimit::BYTES - room);
+        assert_eq!(full.end(), full.line);
     }
     drop(limit);
 
     audit.record(&EVENT).unwrap();
     assert_eq!(audit.health(), None);
-    let mut end = vec![0; line.len() * 3];
-    let length = file.metadata().unwrap().len() - before;
-    end.truncate(usize::try_from(length).unwrap());
-    OpenOptions::new().read(true).open(log.file()).unwrap().read_exact_at(&mut end, before).unwrap();
-    fs::write(log.path("end"), end).unwrap();
-    assert_eq!(log.seqs(&["end"]), (1, 2));
+    assert_eq!(full.seqs(), (1, 2));
 }
 
 #[test]
@@ -346,7 +375,8 @@ proptest! {
         prop_assume!(text.len() <= 2048);
         let mut chain = Chain::new(&enclave());
         let event = Event { subject: Some(&text), revision: Some(number), ..EVENT };
-        let line = chain.render(&event).to_vec();
+        chain.add(&event);
+        let line = chain.lines().to_vec();
         let value: Value = serde_json::from_slice(&line).unwrap();
         prop_assert_eq!(value["subject"].as_str(), Some(text.as_str()));
         prop_assert_eq!(value["revision"].as_u64(), Some(number));

@@ -13,9 +13,9 @@ fn feed(count: usize) -> (Arc<Feed>, Chain) {
 
 fn write(feed: &Feed, chain: &mut Chain, count: usize) {
     for _ in 0..count {
-        chain.render(&EVENT);
-        chain.advance();
+        chain.add(&EVENT);
         feed.written(chain);
+        chain.written();
     }
 }
 

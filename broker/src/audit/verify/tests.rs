@@ -13,8 +13,9 @@ fn chain(count: usize) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for number in 0..count {
         let id = format!("r\"{number}é");
-        lines.push(chain.render(&Event { request_id: &id, ..EVENT }).to_vec());
-        chain.advance();
+        chain.add(&Event { request_id: &id, ..EVENT });
+        lines.push(chain.lines().to_vec());
+        chain.written();
     }
     lines
 }
