@@ -39,6 +39,7 @@ mod server;
 mod simulation;
 mod systemd;
 mod ticks;
+mod trace;
 mod upstream;
 
 pub use cli::main;

@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::peer::{PeerContext, Pidfd};
 use crate::upstream::directory::{self, DirectorySettings};
 use crate::upstream::{Host, Upstream, control};
-use crate::{sandbox, systemd};
+use crate::{sandbox, systemd, trace};
 use dvx_proto::agent::Transport;
 
 /// How long requests in flight may take once the broker is told to stop.
@@ -100,8 +100,7 @@ pub(crate) fn run(path: &Path, mut config: Config) -> Result<(), RunError> {
         .enable_all()
         .on_thread_park(move || {
             serving.audit.pause();
-            // Of tokens that callers bring.
-            dvx_proto::wipe_stack();
+            trace::wipe();
         })
         .build()
         .map_err(|error| RunError::Io("runtime", error))?;

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use dvx_proto::limits::MAX_HEAD_BYTES;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::Guarded;
 use super::progress::{Phase, Watched};
 use crate::api::{Api, Peer};
-use crate::clock;
+use crate::{clock, trace};
 
 /// hyper reads a head into this much at most; a head above its own limit is answered, not cut off.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -36,6 +36,9 @@ where
     let (api, peer) = (&*api, &peer);
     let handler = service_fn(move |request: Request<Incoming>| async move {
         progress.enter(Phase::Handler);
+        if may_have_token(&request) {
+            trace::note();
+        }
         let mut answer = api.handle(peer, request, clock::now()).answer().await;
         if progress.is_roomy() {
             // Its head, which may have a token, would stay in memory until the next request.
@@ -81,12 +84,33 @@ where
     }
 }
 
+/// Whether the request or its answer may have one.
+fn may_have_token<B>(request: &Request<B>) -> bool {
+    request.method() != Method::GET || request.headers().contains_key(AUTHORIZATION)
+}
+
 fn ended(api: &Api, peer: &Peer, error: &hyper::Error) {
+    trace::note();
     if error.is_parse_too_large() {
         api.note_malformed(peer, "request head too large");
     } else if error.is_parse() {
         api.note_malformed(peer, "malformed request");
     } else {
         tracing::debug!(%error, uid = peer.uid(), "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_authorization_or_one_for_a_token_may_have_one() {
+        let request = |method: &str, field: &str| {
+            Request::builder().method(method).header(field, "x").body(()).unwrap()
+        };
+        assert!(!may_have_token(&request("GET", "host")));
+        assert!(may_have_token(&request("GET", "authorization")));
+        assert!(may_have_token(&request("POST", "host")));
     }
 }

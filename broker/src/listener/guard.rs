@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::progress::{Phase, Progress};
 use crate::api::problem;
+use crate::trace;
 
 /// hyper begins at the front of its buffer again where less than this is free behind what it has read (`next` in its
 /// `ReadStrategy` is never less). Where more is free, what it has read stays out of reach.
@@ -40,6 +41,7 @@ impl<S> Guarded<S> {
     }
 
     fn replace(&mut self, written: &[u8]) {
+        trace::note();
         if self.substitute.is_none() {
             let too_large = written.starts_with(b"HTTP/1.1 431") || written.starts_with(b"HTTP/1.1 414");
             let code = if too_large { Code::HeadersTooLarge } else { Code::BadRequest };
@@ -87,6 +89,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) else {
             wipe(buf, mem::take(&mut self.stale));
+            if self.progress.phase() != Phase::Idle {
+                // The reader has looked at a part of a request.
+                trace::note();
+            }
             return Poll::Pending;
         };
         read?;
@@ -137,5 +143,52 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     /// The stream is dropped next, and close(2) says to the client what shutdown(2) would have said.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_substitute(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::listener::progress::Sweeper;
+
+    fn guarded() -> (Guarded<DuplexStream>, Arc<Progress>, DuplexStream) {
+        let (near, far) = duplex(1024);
+        let progress = Sweeper::default().watch().progress.clone();
+        (Guarded::new(near, progress.clone()), progress, far)
+    }
+
+    /// Reads all that there is, and then waits.
+    async fn read(stream: &mut Guarded<DuplexStream>) {
+        let mut scrap = [0; 64];
+        poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut scrap);
+            while Pin::new(&mut *stream).poll_read(cx, &mut buf).is_ready() {}
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_reader_of_a_part_of_a_request_leaves_a_trace_and_one_that_waits_for_the_next_does_not() {
+        let (mut stream, progress, mut client) = guarded();
+        progress.enter(Phase::Idle);
+        read(&mut stream).await;
+        assert!(!trace::is_noted());
+        client.write_all(b"GET / HT").await.unwrap();
+        read(&mut stream).await;
+        assert!(trace::is_noted());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_parsed_leaves_a_trace() {
+        let (mut stream, _progress, mut client) = guarded();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(trace::is_noted());
+        let mut taken = [0; 12];
+        client.read_exact(&mut taken).await.unwrap();
+        assert_eq!(&taken, b"HTTP/1.1 400");
     }
 }
