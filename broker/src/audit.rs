@@ -245,9 +245,14 @@ impl Audit {
         group.outcome().unwrap_or_else(|| state.write())
     }
 
-    /// Is told when the serving thread has nothing left to do.
+    /// Is told when the serving thread has nothing left to do. Lines that still wait are of requests whose client went
+    /// away before they were settled.
     pub(crate) fn pause(&self) {
-        self.state().round.end();
+        let state = &mut *self.state();
+        state.round.end();
+        if !state.chain.lines().is_empty() {
+            let _nobody_waits: Result<(), Unwritten> = state.write();
+        }
     }
 
     /// Goes on in the file that has the configured name now, after a rotation by renaming. On an error the

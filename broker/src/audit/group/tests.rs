@@ -62,6 +62,16 @@ fn a_request_that_comes_alone_has_its_line_written_at_once() {
 }
 
 #[test]
+fn a_line_whose_request_was_dropped_is_written_all_the_same() {
+    let log = Log::new();
+    let audit = log.open();
+    crowd(&audit);
+    drop(audit.enter(&EVENT));
+    audit.pause();
+    assert_eq!(log.seqs(&["audit.jsonl"]), (1, 4));
+}
+
+#[test]
 fn lines_wait_for_each_other_up_to_a_limit() {
     let log = Log::new();
     let audit = log.open();
