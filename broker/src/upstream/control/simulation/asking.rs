@@ -187,6 +187,8 @@ impl Simulation<'_> {
                 && let Some(rest) = waiting.rest.take()
             {
                 rest.send();
+                // For what came before, its sender is to blame.
+                waiting.since = self.now;
             }
             match poll(&mut waiting.answer) {
                 Some(answer) if waiting.rest.is_some() => {
