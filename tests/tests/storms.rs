@@ -234,7 +234,8 @@ fn one_users_storm_leaves_the_others_served() {
     if skip_without_root("one_users_storm_leaves_the_others_served") {
         return;
     }
-    let mut world = World::pair().tcp().build();
+    // As it runs elsewhere: tests have it tell of each connection.
+    let mut world = World::pair().tcp().env("RUST_LOG", "info").build();
     world.plant("beta", "gitlab");
     world.start();
     for transport in [Transport::Unix, Transport::Tcp] {
