@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
@@ -38,8 +40,21 @@ impl Authority {
 
     /// A certificate for the loopback address.
     pub fn identity(&self) -> Identity {
+        self.sign(|_| {})
+    }
+
+    /// One that expired at the end of 2024.
+    pub fn expired_identity(&self) -> Identity {
+        self.sign(|params| {
+            params.not_before = date_time_ymd(2024, 1, 1);
+            params.not_after = date_time_ymd(2025, 1, 1);
+        })
+    }
+
+    fn sign(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let names = ["127.0.0.1", "localhost"].map(String::from);
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         Identity { certificate, key: key.serialize_der() }

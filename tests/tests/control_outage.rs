@@ -1,7 +1,7 @@
 //! The control plane is away: what brokers do meanwhile, and how they take it up again.
 
 use dvx_proto::Code;
-use dvx_tests::{Caller, ControlPlane, Proxy, World, eventually};
+use dvx_tests::{Caller, ControlPlane, Proxy, World, eventually, run};
 
 const GITLAB: &str = "/v1/agent/credentials/gitlab";
 
@@ -41,6 +41,38 @@ fn a_broker_serves_without_the_control_plane_for_max_stale_and_no_longer() {
     eventually("served again", || served(&caller).as_deref() == Some(&*token));
     let token = control.admin().plant("alpha", "gitlab");
     eventually("changes come again", || served(&caller).as_deref() == Some(&*token));
+}
+
+/// A certificate that nobody renewed: whoever connects is told so and what to do, and comes in once it is renewed.
+#[test]
+fn an_expired_certificate_is_refused_with_what_to_do_until_it_is_renewed() {
+    let mut control = ControlPlane::start();
+    let mut world = World::single().control(&control).build();
+    let token = control.admin().plant("alpha", "gitlab");
+    world.start();
+    let caller = world.caller("alpha");
+    let expired = control.authority.expired_identity();
+    control.show_certificate(&expired);
+    // The connections that there are keep what they have.
+    control.kill();
+    control.start_all();
+    const WHY: &str = "certificate expired at 2025-01-01T00:00:00Z; renew it there, unless";
+    eventually("the broker says why", || world.admin("/readyz").text().contains(WHY));
+    assert!(world.status().to_string().contains(WHY) && world.log().contains(WHY));
+    assert_eq!(served(&caller).as_deref(), Some(&*token), "it serves on meanwhile");
+    let dvx = |control: &ControlPlane| {
+        let mut command = control.dvx_command();
+        command.env("DVX_CONTROL_URL", control.url()).env("DVX_CA_FILE", control.ca_path());
+        run(command.arg("whoami"))
+    };
+    let outcome = dvx(&control);
+    let told = outcome.failure(4);
+    assert!(told.contains("is not trusted: it expired at 2025-01-01T00:00:00Z\nhint: renew it"), "{told}");
+    control.renew_certificate();
+    let token = control.admin().plant("alpha", "gitlab");
+    eventually("the broker is back", || served(&caller).as_deref() == Some(&*token));
+    dvx(&control).success();
+    eventually("nothing is wrong any more", || !world.admin("/readyz").text().contains(WHY));
 }
 
 #[test]

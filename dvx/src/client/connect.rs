@@ -9,9 +9,10 @@ use std::time::Duration;
 use dvx_proto::ControlAddress;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -106,9 +107,10 @@ impl Connector {
     fn tls_failed(&self, error: io::Error) -> ClientError {
         let address = self.address.clone();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(why)) => {
-                ClientError::Certificate { address, why: refusal(why) }
-            }
+            Some(rustls::Error::InvalidCertificate(why)) => match date(why) {
+                Some(why) => ClientError::Dated { address, why },
+                None => ClientError::Certificate { address, why: refusal(why) },
+            },
             _ => ClientError::Tls { address, source: error },
         }
     }
@@ -118,8 +120,25 @@ impl Connector {
     }
 }
 
+/// Why a certificate is refused that is of another time than this.
+fn date(why: &CertificateError) -> Option<String> {
+    let text = |time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            Some(format!("it expired at {}", text(not_after)))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Some(format!("it is not valid before {}", text(not_before)))
+        }
+        _ => None,
+    }
+}
+
 /// Why a certificate is refused. What rustls has no words for comes as the name of a type.
-fn refusal(why: &rustls::CertificateError) -> String {
+fn refusal(why: &CertificateError) -> String {
     let text = why.to_string();
     // What `openssl req -x509` makes unless told otherwise.
     if text.contains("CaUsedAsEndEntity") {

@@ -21,6 +21,8 @@ pub(crate) enum ClientError {
     Untrusted { path: PathBuf, uid: u32, user: String },
     #[error("{address} has a certificate that is not trusted")]
     Certificate { address: ControlAddress, why: String },
+    #[error("{address} has a certificate of another time")]
+    Dated { address: ControlAddress, why: String },
     #[error("no secure connection to {address}")]
     Tls { address: ControlAddress, source: io::Error },
     #[error("no answer from {address}")]
@@ -76,6 +78,15 @@ impl ClientError {
                         "if it has an authority of its own, name that in {CA_FILE} or by dvx login --ca-file"
                     ))
             }
+            Self::Dated { address, why } => Failure::new(
+                format!("the certificate of {} is not trusted", place(&address)),
+                why,
+            )
+            .with_exit(exit::REFUSED)
+            .with_hint(
+                "renew it (cert_file of dvx-control, which reads it again on SIGHUP), unless the clock \
+                         of this machine is wrong",
+            ),
             Self::Tls { address, source } => {
                 Failure::io(format!("no secure connection to {}", place(&address)), &source)
                     .with_exit(exit::NOT_READY)

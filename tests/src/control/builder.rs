@@ -142,8 +142,15 @@ impl ControlPlane {
     /// Gives the replicas another certificate and key, as whoever renews one does.
     #[track_caller]
     pub fn renew_certificate(&mut self) {
+        let identity = self.authority.identity();
+        self.show_certificate(&identity);
+    }
+
+    /// The same with this one.
+    #[track_caller]
+    pub fn show_certificate(&mut self, identity: &Identity) {
         const DONE: &str = "certificate and key were read again";
-        write_identity(&self.ground, &self.authority.identity(), self.uid);
+        write_identity(&self.ground, identity, self.uid);
         for replica in &mut self.replicas {
             let times = |replica: &Replica| replica.log().matches(DONE).count();
             let before = times(replica);

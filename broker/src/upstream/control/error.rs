@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use dvx_proto::enclave::{HEARTBEAT_SECONDS, MAX_FRAME_BYTES};
 use dvx_proto::{AgentName, EnclaveName, SecretName};
+use jiff::Timestamp;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use thiserror::Error;
 
 use super::seal::SealError;
@@ -16,6 +19,12 @@ pub(super) enum Trouble {
     Connect(#[source] io::Error),
     #[error("no secure connection")]
     Tls(#[source] io::Error),
+    #[error(
+        "the control plane's certificate expired at {0}; renew it there, unless this machine's clock is wrong"
+    )]
+    Expired(Timestamp),
+    #[error("the control plane's certificate is not valid before {0}; is this machine's clock wrong?")]
+    NotYetValid(Timestamp),
     #[error(
         "the socket is served by uid {0}; expected root, the broker's own user, or dvx-control (DVX_CONTROL_USER names another)"
     )]
@@ -40,6 +49,26 @@ pub(super) enum Trouble {
     Ended(#[source] Option<hyper::Error>),
     #[error("what came was not taken over")]
     Violation(#[from] Violation),
+}
+
+impl Trouble {
+    /// Why there is no TLS. A date is told alone: what rustls adds to it is another text each second.
+    pub(super) fn of_tls(error: io::Error) -> Self {
+        let date = |time: &UnixTime| {
+            let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+        };
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after, ..
+            })) => Self::Expired(date(not_after)),
+            Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) => Self::NotYetValid(date(not_before)),
+            _ => Self::Tls(error),
+        }
+    }
 }
 
 /// A stream on which nothing came for so long is dead.

@@ -112,7 +112,7 @@ impl Endpoint {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|error| Trouble::Tls(io::Error::other(error)))?;
                 let stream = connect_tcp(host, *port).await.map_err(Trouble::Connect)?;
-                Box::new(self.tls.connect(name, stream).await.map_err(Trouble::Tls)?)
+                Box::new(self.tls.connect(name, stream).await.map_err(Trouble::of_tls)?)
             }
         };
         let transport = TokioIo::new(Keyed::new(transport, self.key.clone()));
