@@ -288,8 +288,9 @@ fn a_storm_of_fifty_users_leaves_an_agent_served() {
     let uids = agents.iter().map(|agent| agent.uid).chain((0..35).map(|_| fresh_uid()));
     let users: Vec<Caller> = uids.map(|uid| world.caller_as(CallerSpec::user(uid))).collect();
     // As many as each may have, by turns, so that all there are would be taken three times over.
-    let hold =
-        |round: usize| users.iter().map(move |user| if round % 2 == 0 { user.unix() } else { user.tcp() });
+    let hold = |round: usize| {
+        users.iter().map(move |user| if round.is_multiple_of(2) { user.unix() } else { user.tcp() })
+    };
     let held: Vec<Connection> = (0..SHARE).flat_map(hold).collect();
     let (stop, made) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     let alpha = world.caller("alpha");
