@@ -180,14 +180,23 @@ impl Simulation<'_> {
         })
     }
 
-    /// Requests that are held back are looked at again.
+    /// Requests whose time is over are woken, before anything else comes.
+    pub(super) fn wake_waiting(&mut self) -> Result<(), String> {
+        self.look_at_waiting(None, false)
+    }
+
+    /// Requests that are held back are looked at again, and more of some of them has come.
     pub(super) fn poll_waiting(&mut self, before: Option<Option<&Known>>) -> Result<(), String> {
+        self.look_at_waiting(before, true)
+    }
+
+    fn look_at_waiting(&mut self, before: Option<Option<&Known>>, comes: bool) -> Result<(), String> {
         for mut waiting in std::mem::take(&mut self.waiting) {
-            if self.dice.percent(40)
+            if comes
+                && self.dice.percent(40)
                 && let Some(rest) = waiting.rest.take()
             {
                 rest.send();
-                // For what came before, its sender is to blame.
                 waiting.since = self.now;
             }
             match poll(&mut waiting.answer) {

@@ -56,7 +56,12 @@ pub(super) struct Link {
 }
 
 /// What was in force at one moment.
-type Moment = (Arc<Settings>, Arc<View>);
+pub(super) struct Moment {
+    settings: Arc<Settings>,
+    view: Arc<View>,
+    /// What the control plane has been told by then, or will be next.
+    pub(super) acked: Option<u64>,
+}
 
 /// The server as the upstream sees it, and every moment of a change.
 pub(super) struct Watched {
@@ -64,12 +69,15 @@ pub(super) struct Watched {
     settings: Arc<ArcSwap<Settings>>,
     keyring: Arc<Keyring>,
     moments: Mutex<Vec<Moment>>,
+    acks: Mutex<Option<watch::Receiver<Option<Ack>>>>,
 }
 
 impl Watched {
     fn note(&self) {
-        let moment = (self.settings.load_full(), Arc::clone(&self.keyring.load()));
-        self.moments.lock().unwrap().push(moment);
+        let acks = self.acks.lock().unwrap();
+        let acked = acks.as_ref().and_then(|acks| acks.borrow().as_ref().map(|ack| ack.revision));
+        let (settings, view) = (self.settings.load_full(), Arc::clone(&self.keyring.load()));
+        self.moments.lock().unwrap().push(Moment { settings, view, acked });
     }
 
     /// What was in force since the last time, from then until now.
@@ -169,6 +177,7 @@ impl Broker {
             settings: settings_seen,
             keyring: keyring_seen,
             moments: Mutex::default(),
+            acks: Mutex::default(),
         });
         let (upstream, requests) = idle_upstream();
         let api = Arc::new(Api::new(Parts {
@@ -194,6 +203,7 @@ impl Broker {
         let wire = Wire::default();
         let (acks, waiting) = watch::channel(None);
         let lines = Lines::new(wire.clone());
+        *self.host.acks.lock().unwrap() = Some(waiting.clone());
         self.link = Some(Link { recipient, wire, lines, stream: None, acks, waiting });
         session
     }
@@ -300,7 +310,7 @@ impl Broker {
             place.set(place.get() + dice.below(later).min(dice.below(later)));
             moment
         };
-        let in_force = stepping::in_one_look(|| look().0.clone(), || look().1.clone());
+        let in_force = stepping::in_one_look(|| look().settings.clone(), || look().view.clone());
         let api = self.api.clone();
         Box::pin(
             async move { api.handle_as_of(in_force, &caller.peer(), request(question), clock::now()).await },

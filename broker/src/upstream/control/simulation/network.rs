@@ -120,6 +120,10 @@ impl Simulation<'_> {
                 let known = Known::after(self.known.as_ref(), &told, self.now);
                 let back = self.known.as_ref().is_some_and(|known| known.revision > told.revision);
                 expect(!back, || format!("the broker went back to {}", told.revision))?;
+                let is_new = self.known.as_ref().is_none_or(|known| known.revision < told.revision);
+                let amid = moments.split_last().map_or(&[][..], |(_, amid)| amid);
+                let early = is_new && amid.iter().any(|moment| moment.acked == Some(told.revision));
+                expect(!early, || format!("{} is confirmed before it is in force", told.revision))?;
                 self.known = Some(known);
             }
             (Meaning::Heartbeat, Some(worker::Outcome::Confirmed)) if self.committed && self.open == 0 => {
@@ -218,6 +222,7 @@ impl Simulation<'_> {
         };
         self.pass(Duration::from_millis(milliseconds));
         self.trace.note(format!("{milliseconds} ms pass"));
+        self.wake_waiting()?;
         // What has been on its way for too long is lost with its connection.
         let late = |line: &Line| self.now.since(line.sent_at) > ON_THE_WAY;
         if self.lines.front().is_some_and(late) || self.broker.is_left_alone() {
