@@ -44,7 +44,7 @@ impl Plants {
     pub(crate) fn large(&mut self, name: &str) -> String {
         let piece = random_alphanumeric(40);
         // All that there is of it are pieces of two of these.
-        self.set(name, &piece.repeat(2));
+        self.set(name, piece.repeat(2));
         piece.repeat(1500)
     }
 
