@@ -85,9 +85,9 @@ impl RunError {
 /// Runs until told to stop.
 pub(crate) fn run(config: Config) -> Result<(), RunError> {
     let arena = Arena::new(false)?;
-    tracing::info!(protection = arena.protection().as_str(), "keys are held in protected memory");
     let kek = Kek::read(&config.kek, &arena)?;
     let tls = config.listen.https.as_ref().map(|https| tls::load(&https.files, &arena)).transpose()?;
+    tracing::info!(protection = arena.protection().as_str(), "keys are held in protected memory");
     let keys = Keys { arena, kek, tls };
     let gate = Gate::new(limits());
     let sockets = Sockets::open(&config.listen)?;
