@@ -165,17 +165,18 @@ impl Hub {
         self.feeds().get(org).cloned()
     }
 
-    /// The same, made where there is none yet, and at least as new as a revision if there is such a one.
-    async fn feed(&self, org: &OrgId, revision: Option<Revision>) -> Result<Arc<Feed>, StoreError> {
-        if let Some(feed) = self.known(org)
-            && revision.is_none_or(|revision| revision <= feed.newest())
-        {
-            return Ok(feed);
-        }
-        let newest = self.0.store.revision(org).await?;
-        let fresh = Arc::new(Feed::new(org.clone(), newest));
-        let feed = self.feeds().entry(org.clone()).or_insert(fresh).clone();
-        // What came between the two was announced to nobody.
+    /// The same, made where there is none yet, and as new as the database now is.
+    async fn feed(&self, org: &OrgId) -> Result<Arc<Feed>, StoreError> {
+        let feed = match self.known(org) {
+            Some(feed) => feed,
+            None => {
+                let newest = self.0.store.revision(org).await?;
+                let fresh = Arc::new(Feed::new(org.clone(), newest));
+                self.feeds().entry(org.clone()).or_insert(fresh).clone()
+            }
+        };
+        // Also where it was there: what was changed at another replica may not have been heard of here yet, and
+        // whoever changed it may have been told that no broker can serve anything older.
         feed.catch_up(&self.0.store, &self.0.sessions).await?;
         Ok(feed)
     }

@@ -69,6 +69,29 @@ async fn a_change_that_nobody_was_told_of_arrives_all_the_same() {
     }
 }
 
+/// Whoever waited for a change may have been told that it is in force, since no broker was connected: one that comes
+/// back must not be told that what it has is the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_is_told_of_what_its_replica_has_not_heard_of() {
+    let Some(mut control) = two_replicas("a_broker_that_comes_back_is_told") else { return };
+    let key = control.admin().create_enclave("lab");
+    control.admin().create_agent("a", "lab", 1001);
+    let broker = EnclaveClient::of(&control, 1, key);
+    let mut state = State::default();
+    for round in 0..5 {
+        drop(broker.connected(&mut state).await);
+        control.postgres().query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query LIKE 'listen%'",
+        );
+        let set = control.admin_at(0).set_secret(Some("a"), "X", &round.to_string());
+        state = state.reconnected();
+        let mut watch = broker.watch(state.revision).await.unwrap();
+        assert_eq!(watch.hello.mode, Mode::Resume);
+        assert_eq!(watch.commit(&mut state).await.unwrap(), set, "round {round}");
+        state = state.reconnected();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_behind_what_is_kept_begins_with_a_snapshot() {
     let Some(mut control) = two_replicas("a_broker_behind_what_is_kept") else { return };

@@ -20,12 +20,14 @@ const PAGE: u32 = 1000;
 pub(crate) struct Feed {
     org: OrgId,
     state: Mutex<State>,
-    /// Held by the one that reads new changes.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by the one that reads new changes: the last reading that came to its end.
+    turn: tokio::sync::Mutex<u64>,
 }
 
 struct State {
     ring: Ring,
+    /// Readings that have begun.
+    readings: u64,
     /// When the newest changes came.
     noticed: Instant,
     /// The mark that was looked up last: of the revision that most streams begin with.
@@ -35,9 +37,9 @@ struct State {
 impl Feed {
     /// From this revision on.
     pub(crate) fn new(org: OrgId, revision: Revision) -> Self {
-        let state =
-            State { ring: Ring::new(revision, CAPACITY), noticed: clock::monotonic(), looked_up: None };
-        Self { org, state: Mutex::new(state), turn: tokio::sync::Mutex::new(()) }
+        let ring = Ring::new(revision, CAPACITY);
+        let state = State { ring, readings: 0, noticed: clock::monotonic(), looked_up: None };
+        Self { org, state: Mutex::new(state), turn: tokio::sync::Mutex::new(0) }
     }
 
     pub(crate) const fn org(&self) -> &OrgId {
@@ -59,9 +61,25 @@ impl Feed {
         self.state().noticed
     }
 
-    /// Reads what is new, and wakes the streams that it concerns.
+    /// Reads what is new, and wakes the streams that it concerns. All who ask while others read share the next
+    /// reading.
     pub(crate) async fn catch_up(&self, store: &Store, sessions: &Sessions) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let before = self.state().readings;
+        let mut turn = self.turn.lock().await;
+        if *turn > before {
+            return Ok(());
+        }
+        let reading = {
+            let mut state = self.state();
+            state.readings += 1;
+            state.readings
+        };
+        self.read(store, sessions).await?;
+        *turn = reading;
+        Ok(())
+    }
+
+    async fn read(&self, store: &Store, sessions: &Sessions) -> Result<(), StoreError> {
         loop {
             let newest = self.newest();
             match store.changes_since(&self.org, newest, PAGE).await? {

@@ -61,7 +61,7 @@ pub(crate) async fn open(hub: &Hub, opening: Opening) -> Result<Opened, StoreErr
     if hub.0.store.enclave_by_key(&session.key).await?.is_none() {
         return Ok(Opened::Deleted);
     }
-    let feed = hub.feed(&session.enclave.org, revision).await?;
+    let feed = hub.feed(&session.enclave.org).await?;
     let start = match revision {
         Some(revision) if can_resume(&hub.0, &feed, revision, mark).await? => Start::Resume(revision),
         _ => Start::Snapshot(feed.newest()),
