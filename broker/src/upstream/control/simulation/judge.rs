@@ -26,6 +26,8 @@ pub(super) struct Known {
     /// The newest state of which something is.
     pub(super) read: u64,
     pub(super) confirmed: Monotonic,
+    /// States of which something may be in force that the database does not remember.
+    lost: Vec<Rc<State>>,
     /// What the first of the states takes up.
     footprint: usize,
 }
@@ -42,11 +44,21 @@ pub(super) struct Got {
 impl Known {
     /// After a commit.
     pub(super) fn after(before: Option<&Self>, told: &Told, now: Monotonic) -> Self {
-        let carried = before.filter(|_| !told.whole).map_or(0, |before| before.read);
-        let read = carried.max(told.read).max(told.revision);
-        let states = told.database.states(told.revision, read).to_vec();
+        let before = before.filter(|_| !told.whole);
+        let read = before.map_or(0, |before| before.read).max(told.read).max(told.revision);
+        let lost = before.map_or_else(Vec::new, |before| before.lost.clone());
+        let mut states = told.database.states(told.revision, read).to_vec();
+        states.extend(lost.iter().cloned());
         let footprint = states.first().map_or(0, |state| state.footprint());
-        Self { revision: told.revision, states, read, confirmed: now, footprint }
+        Self { revision: told.revision, states, read, confirmed: now, lost, footprint }
+    }
+
+    /// A database was put back that is as new as what is in force, and older than some of what was read for it.
+    pub(super) fn put_back(&mut self, revision: u64) {
+        if self.revision <= revision && self.read > revision {
+            self.lost = self.states.clone();
+            self.read = revision;
+        }
     }
 
     fn is_exact(&self) -> bool {
@@ -115,7 +127,10 @@ pub(super) fn answer(
         let why = why.join("; before that: ");
         return Err(format!("{caller:?} asks {question:?} and gets {:?}: {why}", got.outcome));
     }
-    let Some(number) = got.number(question).filter(|_| plane.promised > 0) else { return Ok(()) };
+    let is_lost = known.iter().flatten().any(|known| !known.lost.is_empty());
+    let Some(number) = got.number(question).filter(|_| plane.promised > 0 && !is_lost) else {
+        return Ok(());
+    };
     let database = &plane.database;
     let states = database.states(plane.promised, database.revision());
     expect(grant(states, caller, number), || {
@@ -146,8 +161,9 @@ fn of(
     if known.states.iter().any(|state| allowed(state).contains(&got.outcome)) {
         return Ok(());
     }
-    // Of a mixture only this can be said.
-    let granted = got.number(question).is_none_or(|number| grant(&known.states, caller, number));
+    // Of a mixture only this can be said, and of one with what the database has lost not even that.
+    let granted = !known.lost.is_empty()
+        || got.number(question).is_none_or(|number| grant(&known.states, caller, number));
     let mixed = !known.is_exact() && granted;
     expect(mixed, || format!("at revision {} it is {:?}", known.revision, allowed(&known.states[0])))
 }

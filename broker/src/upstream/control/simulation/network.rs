@@ -250,6 +250,10 @@ impl Simulation<'_> {
                 self.disconnect();
                 self.acks.clear();
                 self.went_back = true;
+                let revision = self.plane.database.revision();
+                if let Some(known) = &mut self.known {
+                    known.put_back(revision);
+                }
             }
             6..10 => self.plane.database.pruned = self.plane.database.revision(),
             10..13 => make_late_user(true),

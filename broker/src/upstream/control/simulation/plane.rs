@@ -138,9 +138,7 @@ impl Plane {
         if self.deleted {
             return false;
         }
-        if has.is_some_and(|(revision, _)| revision > self.replicas[replica]) {
-            self.notice(replica);
-        }
+        self.notice(replica);
         let newest = self.replicas[replica];
         let known = |revision| revision <= newest && revision >= self.database.pruned;
         let ours = |revision, mark| mark == Some(self.database.mark(revision));
