@@ -125,9 +125,9 @@ impl Listener {
         self.welcome::<_, TcpStream>(stream, peer.uid(), |_| peer, connections);
     }
 
-    /// Serves a connection of this user, or turns it away. A user of whom no rule knows is a stranger. `S` is it as it was accepted, `C` as it is read and
-    /// written. Who is turned away costs as little as can be, since others wait behind it: all else that `identify`
-    /// finds out is asked for only when it counts.
+    /// Serves a connection of this user, or turns it away. A user whom no rule mentions is a stranger. `S` is the
+    /// connection as it was accepted, `C` as it is read and written. Who is turned away costs as little as can be,
+    /// since others wait behind it: all else that `identify` finds out is asked for only when it counts.
     fn welcome<S, C>(
         &self,
         stream: S,

@@ -57,7 +57,7 @@ fn labs_for_many(test: &str) -> Option<[(Lab, String); 2]> {
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
     let lab = |dead: bool| {
         let world =
-            World::single().set("limits", "connections", "1100").set("limits", "total_connections", "1300");
+            World::single().set("limits", "connections", "1100").set("limits", "total_connections", "1100");
         let lab = Lab::movable(test, world.set("limits", "requests_per_second", "0"))?;
         let provider = lab.provider("main", Mode::ServiceAccount, &[]);
         lab.link_minted("alpha", &provider, Mode::ServiceAccount).success();

@@ -279,15 +279,15 @@ fn a_storm_of_fifty_users_leaves_an_agent_served() {
         return;
     }
     const SHARE: usize = 8;
-    let agents: Vec<_> = (0..15).map(|number| Agent::new(&format!("a{number}"), fresh_uid())).collect();
+    let agents: Vec<_> = (0..10).map(|number| Agent::new(&format!("a{number}"), fresh_uid())).collect();
     let world =
         World::single().tcp().set("limits", "connections", "8").set("limits", "total_connections", "128");
     let mut world = agents.iter().cloned().fold(world, Builder::agent).build();
     world.plant("alpha", "gitlab");
     world.start();
-    let uids = agents.iter().map(|agent| agent.uid).chain((0..35).map(|_| fresh_uid()));
+    let uids = agents.iter().map(|agent| agent.uid).chain((0..40).map(|_| fresh_uid()));
     let users: Vec<Caller> = uids.map(|uid| world.caller_as(CallerSpec::user(uid))).collect();
-    // As many as each may have, by turns, so that all there are would be taken three times over.
+    // As many as each may have, by turns: were each user's share counted, all would be taken three times over.
     let hold = |round: usize| {
         users.iter().map(move |user| if round.is_multiple_of(2) { user.unix() } else { user.tcp() })
     };

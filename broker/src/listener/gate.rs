@@ -10,13 +10,6 @@ pub(crate) struct ConnectionLimits {
     pub(crate) total: u32,
 }
 
-/// One place in so many is for users who have few connections: agents that take all that they may have cannot take
-/// the last ones from another one.
-const KEPT: u32 = 8;
-
-/// So many are few. One is not enough: a client that asks twice is back before it is noticed that it was gone.
-const FEW: u32 = 4;
-
 /// Counts open connections. The map holds only users that have one, so it is as bounded as they are.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Mutex<State>>);
@@ -53,17 +46,13 @@ impl Gate {
     /// none: they have one user's share together, since there may be any number of them.
     pub(crate) fn admit(&self, user: Option<u32>) -> Result<Admission, Full> {
         let mut state = self.state();
-        let ConnectionLimits { per_uid: limit, total } = state.limits;
-        if state.total >= total {
+        if state.total >= state.limits.total {
             return Err(Full::Broker);
         }
-        let is_scarce = state.total >= total - total / KEPT;
+        let limit = state.limits.per_uid;
         let count = state.by_user.entry(user).or_default();
         if *count >= limit {
             return Err(user.map_or(Full::Strangers, |_| Full::User));
-        }
-        if is_scarce && *count >= FEW {
-            return Err(Full::Broker);
         }
         *count += 1;
         state.total += 1;
@@ -111,17 +100,6 @@ mod tests {
         assert!(other.is_some());
         drop(held);
         assert!(gate.admit(Some(1)).is_ok());
-    }
-
-    #[test]
-    fn the_last_places_are_for_those_who_have_few() {
-        let gate = Gate::new(ConnectionLimits { per_uid: 40, total: 64 });
-        let mut held: Vec<_> = (0..56).map(|index| gate.admit(Some(index / 28))).collect();
-        assert!(held.iter().all(Result::is_ok));
-        assert_eq!(gate.admit(Some(1)).err(), Some(Full::Broker));
-        held.extend((0..8).map(|index| gate.admit(Some(2 + index / 4))));
-        assert!(held.iter().all(Result::is_ok));
-        assert_eq!(gate.admit(Some(4)).err(), Some(Full::Broker));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Term(
                 "`total_connections`",
-                "Of all users, at a time. Default 1024. The last eighth is for users who have fewer than four.",
+                "Of all users, at a time. Default 1024. Where agents could act together, give it room for all of them: their number times `connections`.",
             ),
             Heading("[hardening]"),
             Term(
