@@ -128,20 +128,9 @@ const MAX_SUBJECT_CHARS: usize = 256;
 impl From<StoreError> for Refusal {
     /// The caller's mistakes are said to the caller. Of ours it only learns that there was one.
     fn from(error: StoreError) -> Self {
-        use crate::store::Conflict;
         match &error {
             StoreError::NotFound(_) => Self::new(Code::NotFound, error.to_string()),
-            StoreError::Conflict(conflict) => {
-                let code = match conflict {
-                    Conflict::KeyReused => Code::IdempotencyMismatch,
-                    _ => Code::Conflict,
-                };
-                let refusal = Self::new(code, error.to_string());
-                match conflict.hint() {
-                    Some(hint) => refusal.with_hint(hint),
-                    None => refusal,
-                }
-            }
+            StoreError::Conflict(conflict) => conflict.problem().into(),
             StoreError::Selector(_) => Self::new(Code::BadRequest, error.to_string()),
             StoreError::Unavailable(_) => {
                 tracing::error!(error = crate::causes::causes(&error), "the database failed");

@@ -18,7 +18,7 @@ impl IntegrationError {
     pub(crate) fn problem(&self) -> Problem {
         let problem = |code| Problem::new(code, causes(self).to_string());
         match self {
-            Self::AlreadyLinked => store(&StoreError::Conflict(Conflict::Linked)),
+            Self::AlreadyLinked => Conflict::Linked.problem(),
             Self::Store(error) => store(error),
             Self::Check(error) => checked(error),
             Self::Failed(problem) => (**problem).clone(),
@@ -60,18 +60,10 @@ impl IntegrationError {
 }
 
 fn store(error: &StoreError) -> Problem {
-    let code = match error {
-        StoreError::NotFound(_) => Code::NotFound,
-        StoreError::Conflict(_) => Code::Conflict,
-        _ => return Problem::new(Code::Internal, "it failed on the control plane's side; its log says why"),
-    };
-    let problem = Problem::new(code, error.to_string());
     match error {
-        StoreError::Conflict(conflict) => match conflict.hint() {
-            Some(hint) => problem.with_hint(hint),
-            None => problem,
-        },
-        _ => problem,
+        StoreError::NotFound(_) => Problem::new(Code::NotFound, error.to_string()),
+        StoreError::Conflict(conflict) => conflict.problem(),
+        _ => Problem::new(Code::Internal, "it failed on the control plane's side; its log says why"),
     }
 }
 

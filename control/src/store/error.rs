@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dvx_memory::MemoryError;
-use dvx_proto::AgentName;
+use dvx_proto::{AgentName, Code, Problem};
 use thiserror::Error;
 
 use crate::crypto::KekId;
@@ -139,8 +139,21 @@ pub enum Conflict {
 }
 
 impl Conflict {
+    /// What whoever asked is told.
+    pub(crate) fn problem(&self) -> Problem {
+        let code = match self {
+            Self::KeyReused => Code::IdempotencyMismatch,
+            _ => Code::Conflict,
+        };
+        let problem = Problem::new(code, self.to_string());
+        match self.hint() {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
+        }
+    }
+
     /// What to do.
-    pub(crate) const fn hint(&self) -> Option<&'static str> {
+    const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::KeyReused => Some("make a new key for each new request"),
             Self::Linked => Some("dvx agent integration PROVIDER unlink AGENT does that"),
