@@ -100,7 +100,7 @@ const FIRST_BYTES: usize = 56 * 1024;
 /// The largest run of pages that is mapped ahead of need: mapping it takes about 7 ms.
 const AHEAD_BYTES: usize = 1024 * 1024;
 
-/// A broker that holds more than this has been given something else than credentials.
+/// Who holds more than this has been given something else than credentials and keys.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 impl Protection {
@@ -268,7 +268,7 @@ impl Shared {
                 Ok(pages) => {
                     let mut book = self.book();
                     book.add(pages);
-                    // Another thread cannot have been in between, so this finds the pages just added.
+                    // Under the same lock, so this finds the pages just added.
                     return book.take(size).ok_or(None);
                 }
                 Err(error) => refusal = Some(error),
