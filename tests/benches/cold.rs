@@ -4,8 +4,9 @@
 //! is the one that is packaged, is measured where
 //! `cargo build --release -p dvxir --target x86_64-unknown-linux-musl` has made it.
 //!
-//! The commands take turns, `DVX_BENCH_RUNS=500` times. They and the servers share one core. Set in the environment
-//! `DVX_BENCH_CORES`, `DVX_BENCH_JSON` and `DVX_BENCH_DOCUMENT` as for `serve`.
+//! The commands take turns, `DVX_BENCH_RUNS=500` times and each time in another order, since each finds the processor's
+//! caches as the one before has left them. They and the servers share one core. Set in the environment
+//! `DVX_BENCH_CORES`, `DVX_BENCH_JSON` and `DVX_BENCH_DOCUMENT` as for `serve`; `LANG` is what the commands get.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde_json::json;
 
 /// A command, and what it printed the first time; times in microseconds.
 struct Contestant {
+    place: usize,
     name: String,
     command: Box<dyn Fn() -> Command>,
     times: Vec<f64>,
@@ -51,6 +53,7 @@ fn main() {
         );
     }
     for _ in 0..number("DVX_BENCH_RUNS", 500) {
+        fastrand::shuffle(&mut contestants);
         for contestant in &mut contestants {
             let mut command = (contestant.command)();
             command.stdout(Stdio::null());
@@ -61,6 +64,7 @@ fn main() {
         }
     }
     drop(_acting);
+    contestants.sort_by_key(|contestant| contestant.place);
     show(&mut report, &contestants);
     report.finish();
 }
@@ -70,10 +74,10 @@ fn contestants(world: &World, user: u32, token: &str, report: &mut Report) -> Ve
     let ground = &world.ground;
     let mut all = Vec::new();
     let mut add = |name: &str, command: Box<dyn Fn() -> Command>| {
-        all.push(Contestant { name: name.to_owned(), command, times: Vec::new() });
+        all.push(Contestant { place: all.len(), name: name.to_owned(), command, times: Vec::new() });
     };
     if let Some(program) = which("true") {
-        add("true", Box::new(move || Command::new(&program)));
+        add("true", Box::new(move || command(&program, &[])));
     }
     let file = ground.home(user).join("token");
     fs::write(&file, token).unwrap();
@@ -132,10 +136,12 @@ const CAT: &str = "cat FILE";
 const PLAIN: &str = "dvxir credentials get gitlab";
 const STATIC: &str = "dvxir credentials get gitlab, static";
 
-/// A program with nothing in its environment but where programs are.
+/// A program with nothing in its environment but where programs are, and the language of whoever measures: Debian's
+/// tools look for its files first.
 fn command(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::null());
+    command.envs(std::env::vars_os().filter(|(name, _)| name == "LANG"));
     command
 }
 
