@@ -38,7 +38,7 @@ impl Integrations {
             }
         }
         let limiter = format!("service-account/{}/{}", ready.provider.instance_url, ready.provider.user);
-        if let Some(wait) = self.0.store.pace(&limiter, &ACCOUNTS, self.now()).await? {
+        if let Some(wait) = self.0.store.pace(&limiter, &ACCOUNTS, &|| self.now()).await? {
             let why = "GitLab makes at most 10 service accounts a minute";
             return Ok(Next::Wait(wait, why.into()));
         }

@@ -92,7 +92,7 @@ impl Integrations {
         self.0.store.doom_orphans(now).await?;
         for provider in self.0.store.providers_due(now).await? {
             let pace = format!("provider/{}", provider.id);
-            if self.0.store.pace(&pace, &[(PROVIDER, 1)], now).await?.is_none() {
+            if self.0.store.pace(&pace, &[(PROVIDER, 1)], &|| self.now()).await?.is_none() {
                 let cause = Cause::system(provider.org.clone(), String::new(), now);
                 let begun =
                     self.0.store.begin_provider_rotation(&cause, &provider.id, &provider.provider).await;
@@ -106,7 +106,7 @@ impl Integrations {
         }
         for integration in self.0.store.integrations_bereft(now).await? {
             let pace = format!("again/{}", integration.id);
-            if self.0.store.pace(&pace, &[(BEREFT, 1)], now).await?.is_none() {
+            if self.0.store.pace(&pace, &[(BEREFT, 1)], &|| self.now()).await?.is_none() {
                 self.begin_for(&integration, Wish::Again, "provisioned anew", now).await?;
             }
         }

@@ -156,7 +156,7 @@ impl Integrations {
             self.0.store.invalidate(&cause, integration, ailment.as_str(), hint).await?;
             return Ok(Verdict::Dead);
         };
-        let delay = self.0.store.pace(&format!("repair/{}", integration.id), &MINTS, now).await?;
+        let delay = self.0.store.pace(&format!("repair/{}", integration.id), &MINTS, &|| self.now()).await?;
         let notes = Notes { cause: Some(ailment.as_str().into()), ..Notes::default() };
         let (agent, maker) = (&integration.agent.1, provider);
         let wanted =

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::row::{Columns, ago, assembled, micros, span};
+use super::row::{Columns, assembled, micros, span};
 use super::transaction::Write;
 use super::{Result, Store};
 use crate::domain::{LeaseId, OperationId};
@@ -125,15 +125,22 @@ impl Store {
         &self,
         name: &str,
         bounds: &[(Duration, u32)],
-        now: Timestamp,
+        clock: &(dyn Fn() -> Timestamp + Sync),
     ) -> Result<Option<Duration>> {
         let mut write = self.write().await?;
         write.serialise(name).await?;
+        // Not before the wait for whoever was first, who would be in the future then.
+        let now = self.0.time.stored(clock());
         let longest = bounds.iter().map(|(time, _)| *time).max().unwrap_or_default();
-        sqlx::query("DELETE FROM paces WHERE name = $1 AND (at < $2 OR at > $3)")
+        sqlx::query("DELETE FROM paces WHERE name = $1 AND at < $2")
             .bind(name)
-            .bind(ago(now, longest))
-            .bind(ahead(now, longest))
+            .bind(now.saturating_sub(span(longest)))
+            .execute(write.connection())
+            .await?;
+        // A clock that was put back has left some in the future: they were made by now, if not when.
+        sqlx::query("UPDATE paces SET at = $2 WHERE name = $1 AND at > $2")
+            .bind(name)
+            .bind(now)
             .execute(write.connection())
             .await?;
         let rows = sqlx::query("SELECT at FROM paces WHERE name = $1 ORDER BY at DESC")
@@ -145,14 +152,14 @@ impl Store {
             // The one that must have passed before there may be another.
             let oldest = times.get(usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX))?;
             let free = oldest.saturating_add(span(*time));
-            u64::try_from(free - micros(now)).ok().filter(|wait| *wait > 0).map(Duration::from_micros)
+            u64::try_from(free - now).ok().filter(|wait| *wait > 0).map(Duration::from_micros)
         });
         let wait = wait.max();
         if wait.is_none() {
             sqlx::query("INSERT INTO paces (name, at, id) VALUES ($1, $2, $3)")
                 .bind(name)
-                .bind(micros(now))
-                .bind(LeaseId::generate(now).as_str())
+                .bind(now)
+                .bind(LeaseId::generate(clock()).as_str())
                 .execute(write.connection())
                 .await?;
         }

@@ -16,6 +16,7 @@ on_both_engines!(
     a_clock_that_is_ahead_ends_no_lease_of_another_replica,
     a_replica_that_stops_gives_its_leases_back,
     a_lease_of_a_version_that_names_no_replica_ends_by_its_date,
+    what_may_be_done_so_often_is_not_done_more_often_after_a_clock_is_put_back,
 );
 
 /// An operation, which the first replica does.
@@ -50,6 +51,20 @@ async fn a_lease_ends_with_its_replica_and_whoever_lost_it_records_nothing(groun
     assert!(!first.advance(&id, &lease, Step::RotateSelf, &Notes::default(), now).await.unwrap());
     assert!(second.advance(&id, &new, Step::RotateSelf, &Notes::default(), now).await.unwrap());
     assert!(take(&second).await.is_none(), "nobody takes what it has itself");
+}
+
+async fn what_may_be_done_so_often_is_not_done_more_often_after_a_clock_is_put_back(ground: Ground) {
+    const BOUNDS: [(Duration, u32); 1] = [(Duration::from_secs(60), 2)];
+    let store = ground.initialised().await;
+    let start = clock::wall();
+    let wait = async |seconds| {
+        let now = start + SignedDuration::from_secs(seconds);
+        let wait = store.pace("something", &BOUNDS, &|| now).await.unwrap();
+        wait.map(|wait| wait.as_secs())
+    };
+    assert_eq!((wait(200_000).await, wait(200_001).await, wait(200_002).await), (None, None, Some(58)));
+    assert_eq!((wait(0).await, wait(59).await), (Some(60), Some(1)), "no more, and for no longer");
+    assert_eq!((wait(60).await, wait(61).await, wait(62).await), (None, None, Some(58)));
 }
 
 async fn a_lease_of_a_replica_that_is_gone_is_free(ground: Ground) {
