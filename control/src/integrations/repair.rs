@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::session::{limited, token};
 use super::{IntegrationError, Integrations, Result};
+use crate::causes::causes;
 use crate::clock;
 use crate::domain::{
     Ailment, Cause, IntegrationRecord, MintedKind, Notes, OrgId, Origin, SecretId, StoredSecret,
@@ -23,6 +24,8 @@ const PROBE: Duration = Duration::from_secs(20);
 const APART: Duration = Duration::from_secs(3);
 /// How often a credential may get another token.
 const MINTS: [(Duration, u32); 2] = [(APART, 1), (Duration::from_secs(60), 10)];
+/// How often it is tried to begin with another token. The database takes its time over each.
+const ATTEMPTS: u32 = 3;
 /// Enough for everything that is refused at once.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -90,7 +93,7 @@ impl Integrations {
         match self.ailment(&integration, &stored, &secret).await? {
             Found::Good => Ok(Verdict::Good),
             Found::NoAnswer => Ok(Verdict::Unknown),
-            Found::Bad(ailment) => self.mend(&integration, ailment).await,
+            Found::Bad(ailment) => self.mend_at_last(&integration, ailment).await,
         }
     }
 
@@ -140,6 +143,19 @@ impl Integrations {
             Some(tokens.iter().any(|token| token.name == used.name && token.active))
         };
         tokio::time::timeout(PROBE, look).await.ok().flatten().unwrap_or(false)
+    }
+
+    /// The provider is not asked again for a while: what it said is not lost to a database that is busy.
+    async fn mend_at_last(&self, integration: &IntegrationRecord, ailment: Ailment) -> Result<Verdict> {
+        for _ in 1..ATTEMPTS {
+            match self.mend(integration, ailment).await {
+                Err(IntegrationError::Store(StoreError::Unavailable(error))) => {
+                    tracing::warn!(error = causes(&error), "a refused token cannot be mended yet");
+                }
+                done => return done,
+            }
+        }
+        self.mend(integration, ailment).await
     }
 
     async fn mend(&self, integration: &IntegrationRecord, ailment: Ailment) -> Result<Verdict> {
