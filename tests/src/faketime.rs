@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where libfaketime is, if it is installed.
+/// Where libfaketime is, if it is installed. The one for programs with threads: in the other, one thread can read the
+/// real time while another reads the file.
 pub fn library() -> Option<PathBuf> {
     let directories = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     directories
         .iter()
-        .map(|directory| PathBuf::from(directory).join("faketime/libfaketime.so.1"))
+        .map(|directory| PathBuf::from(directory).join("faketime/libfaketimeMT.so.1"))
         .find(|path| path.exists())
 }
 
