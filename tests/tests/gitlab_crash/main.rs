@@ -31,6 +31,9 @@ const CONFIRM: &str = "confirm";
 /// What a credential provider's own rotation comes by.
 const PROVIDER: &str = "rotate-self";
 
+/// GitLab's answer to whoever may not do something.
+const FORBIDDEN: &str = r#"{"message":"403 Forbidden"}"#;
+
 fn dvx(lab: &Lab, arguments: &[&str]) -> Command {
     let mut command = lab.control.dvx_command();
     command.args(arguments);
@@ -141,6 +144,47 @@ fn a_link_that_is_interrupted_leaves_an_identity_that_is_known_or_none() {
         };
         let way = sweep.sweep(&saga, interruption);
         assert_swept(&way, &once(&making(mode)));
+    });
+}
+
+/// GitLab refuses what comes late, so that what was made before has to go again.
+#[test]
+fn a_link_that_is_refused_and_interrupted_leaves_nothing() {
+    const NAME: &str = "a_link_that_is_refused_and_interrupted_leaves_nothing";
+    in_each_mode(NAME, |sweep, interruption, mode, provider| {
+        let (refused, steps): (_, &[_]) = match mode {
+            Mode::ServiceAccount => (
+                json!({"method": "POST", "path": "/api/v4/groups/*/members"}),
+                &[("account", 1), ("member", 1), (REMOVE, 1), (CONFIRM, 1)],
+            ),
+            Mode::ProjectToken => (
+                json!({"method": "GET", "path": "/api/v4/personal_access_tokens/self"}),
+                // A new token may need a moment.
+                &[("token", 1), ("prove", 3), (REMOVE, 1)],
+            ),
+        };
+        let saga = Saga {
+            prepare: &|lab| {
+                lab.gitlab.come_back();
+                clear(lab);
+            },
+            act: &|lab| {
+                let mut fault = refused.clone();
+                fault["times"] = json!(null);
+                fault["action"] = json!({"kind": "status", "status": 403, "body": FORBIDDEN});
+                lab.gitlab.sim("POST", "/faults", &fault);
+                lab.link_minted_command("alpha", provider, mode)
+            },
+            check: &|lab, succeeded| {
+                if succeeded {
+                    return Err("whoever was told that it is linked was deceived".into());
+                }
+                settled(lab, Some(false))
+            },
+        };
+        let way = sweep.sweep(&saga, interruption);
+        assert_swept(&way, steps);
+        sweep.lab.gitlab.come_back();
     });
 }
 
