@@ -164,6 +164,7 @@ fn a_thousand_reports_to_the_control_plane_at_once_lead_to_one_probe_and_one_tok
             told + unknown == MANY && told > MANY / 2,
             "{told} are told what was found out, {unknown} nothing"
         );
+        // All have been answered; what was put off by a busy database begins now.
         lab.control.shift_clock(0);
         assert_one_report_did_it(&lab, &token, dead);
         assert_eq!(reported(&lab), MANY, "each report is in the audit log");

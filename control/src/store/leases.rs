@@ -130,7 +130,8 @@ impl Store {
         let mut write = self.write().await?;
         write.serialise(name).await?;
         // Not before the wait for whoever was first, who would be in the future then.
-        let now = self.0.time.stored(clock());
+        let time = clock();
+        let now = self.0.time.stored(time);
         let longest = bounds.iter().map(|(time, _)| *time).max().unwrap_or_default();
         sqlx::query("DELETE FROM paces WHERE name = $1 AND at < $2")
             .bind(name)
@@ -148,10 +149,10 @@ impl Store {
             .fetch_all(write.connection())
             .await?;
         let times = rows.iter().map(|row: &AnyRow| row.number("at")).collect::<Result<Vec<_>>>()?;
-        let wait = bounds.iter().filter_map(|(time, most)| {
+        let wait = bounds.iter().filter_map(|(bound, most)| {
             // The one that must have passed before there may be another.
             let oldest = times.get(usize::try_from(most.saturating_sub(1)).unwrap_or(usize::MAX))?;
-            let free = oldest.saturating_add(span(*time));
+            let free = oldest.saturating_add(span(*bound));
             u64::try_from(free - now).ok().filter(|wait| *wait > 0).map(Duration::from_micros)
         });
         let wait = wait.max();
@@ -159,7 +160,7 @@ impl Store {
             sqlx::query("INSERT INTO paces (name, at, id) VALUES ($1, $2, $3)")
                 .bind(name)
                 .bind(now)
-                .bind(LeaseId::generate(clock()).as_str())
+                .bind(LeaseId::generate(time).as_str())
                 .execute(write.connection())
                 .await?;
         }
