@@ -103,6 +103,12 @@ pub(crate) fn end_all_but(spared: &[Pid]) -> bool {
     }
 }
 
+/// Whether a process is stopped at this moment (the third field in proc_pid_stat(5)).
+pub(crate) fn is_stopped(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"))
+}
+
 /// Sends a signal to a child. One that has just ended, or that belongs to another user, does not get it.
 pub(crate) fn send(child: Pid, signal: Signal) {
     kill(child, signal).ok();

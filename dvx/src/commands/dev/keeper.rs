@@ -230,7 +230,7 @@ impl Keeper {
                     }
                 }
                 Change::Ended(pid, ending) => self.look_after_daemon(pid, ending)?,
-                Change::Stopped(pid) if Some(pid) == self.command => self.stop_front(),
+                Change::Stopped(pid) if Some(pid) == self.command => self.stop_front(pid),
                 Change::Stopped(_) => {}
             }
         }
@@ -251,11 +251,13 @@ impl Keeper {
     }
 
     /// A shell that suspends itself means the job that it is part of, which the shell outside knows by the
-    /// first process.
-    fn stop_front(&mut self) {
+    /// first process. Where the terminal stopped both, the shell outside may have told them to go on by now.
+    fn stop_front(&mut self, command: Pid) {
         if self.arguments.stops_with_command && getppid() == self.front {
             self.stopped = true;
-            kill(self.front, Signal::SIGSTOP).ok();
+            if !children::is_stopped(self.front) && children::is_stopped(command) {
+                kill(self.front, Signal::SIGSTOP).ok();
+            }
         }
     }
 
